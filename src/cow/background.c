@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "background.h"
+
+#include <errno.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "tree.h"
+
+static void deadline(struct timespec *at, unsigned ms)
+{
+	clock_gettime(CLOCK_MONOTONIC, at);
+	at->tv_sec += ms / 1000;
+	at->tv_nsec += ms % 1000 * 1000000l;
+	if (at->tv_nsec >= 1000000000l) {
+		at->tv_sec++;
+		at->tv_nsec -= 1000000000l;
+	}
+}
+
+/* Until there is nothing more to drop, or it cannot be done now. */
+static void drop_all(struct msnap_pool *pool)
+{
+	int ret;
+
+	do {
+		ret = msnap_drop_step(pool);
+	} while (ret > 0 && !pool->bg_stop);
+	if (ret < 0 && ret != -EROFS)
+		msnap_log(pool, LOG_WARNING, "background deletion: %s",
+			  strerror(-ret));
+}
+
+/* bg_lock held; dropped while working. */
+static void work(struct msnap_pool *pool, bool kicked)
+{
+	pool->bg_kicked = false;
+	pool->bg_busy = true;
+	pthread_mutex_unlock(&pool->bg_lock);
+	if (kicked)
+		drop_all(pool);
+	else if (!pool->read_only)
+		msnap_commit(pool);
+	pthread_mutex_lock(&pool->bg_lock);
+	pool->bg_busy = false;
+	if (!pool->bg_kicked)
+		pthread_cond_broadcast(&pool->bg_idle);
+}
+
+static void *background(void *arg)
+{
+	struct msnap_pool *pool = arg;
+	struct timespec at;
+	int err;
+
+	deadline(&at, pool->commit_ms);
+	pthread_mutex_lock(&pool->bg_lock);
+	while (!pool->bg_stop) {
+		err = pool->bg_kicked ? 0 :
+			pthread_cond_timedwait(&pool->bg_wake, &pool->bg_lock, &at);
+		if (pool->bg_stop)
+			break;
+		if (pool->bg_kicked)
+			work(pool, true);
+		if (err == ETIMEDOUT) {
+			work(pool, false);
+			deadline(&at, pool->commit_ms);
+		}
+	}
+	pthread_mutex_unlock(&pool->bg_lock);
+	return NULL;
+}
+
+int msnap_bg_start(struct msnap_pool *pool)
+{
+	int err;
+
+	pool->bg_stop = false;
+	pool->bg_kicked = true; /* an earlier run may have left something */
+	err = pthread_create(&pool->bg_thread, NULL, background, pool);
+	if (err)
+		return -err;
+	pool->bg_running = true;
+	return 0;
+}
+
+void msnap_bg_stop(struct msnap_pool *pool)
+{
+	if (!pool->bg_running)
+		return;
+	pthread_mutex_lock(&pool->bg_lock);
+	pool->bg_stop = true;
+	pthread_cond_signal(&pool->bg_wake);
+	pthread_mutex_unlock(&pool->bg_lock);
+	pthread_join(pool->bg_thread, NULL);
+	pool->bg_running = false;
+	pthread_cond_broadcast(&pool->bg_idle);
+}
+
+void msnap_bg_kick(struct msnap_pool *pool)
+{
+	pthread_mutex_lock(&pool->bg_lock);
+	pool->bg_kicked = true;
+	pthread_cond_signal(&pool->bg_wake);
+	pthread_mutex_unlock(&pool->bg_lock);
+}
+
+int msnap_pool_settle(struct msnap_pool *pool)
+{
+	int ret = 0;
+
+	if (!pool->bg_running) {
+		while ((ret = msnap_drop_step(pool)) > 0)
+			;
+		return ret;
+	}
+	msnap_bg_kick(pool);
+	pthread_mutex_lock(&pool->bg_lock);
+	while (pool->bg_kicked || pool->bg_busy)
+		pthread_cond_wait(&pool->bg_idle, &pool->bg_lock);
+	pthread_mutex_unlock(&pool->bg_lock);
+	return 0;
+}

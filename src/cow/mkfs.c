@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mkfs.c - making a pool.
+ */
+#include <blkid/blkid.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "commit.h"
+#include "pool.h"
+
+#define MIN_SIZE (MSNAP_MIN_BLOCKS << MSNAP_BLOCK_SHIFT)
+#define MAX_SIZE (MSNAP_MAX_BLOCKS << MSNAP_BLOCK_SHIFT)
+
+static int say(struct msnap_why *why, int err, const char *path, const char *text)
+{
+	snprintf(why->text, sizeof(why->text), "%s: %s", path, text);
+	return err;
+}
+
+int msnap_pool_format_mem(struct msnap_mem *mem, const char *name,
+			  const char *label, struct msnap_why *why)
+{
+	if (mem->size < MIN_SIZE || mem->size > MAX_SIZE)
+		return say(why, -EINVAL, name,
+			   "a pool has at least 4 MiB and at most 1 PiB");
+	if (label && strlen(label) > 63)
+		return say(why, -EINVAL, name, "a label has at most 63 bytes");
+	return msnap_super_format(mem, label, why);
+}
+
+/* Does the file or device hold something that a person would miss? */
+static int check_content(const char *path, struct msnap_why *why)
+{
+	blkid_probe probe = blkid_new_probe_from_filename(path);
+	const char *type = NULL;
+	uint8_t block[MSNAP_BLOCK_SIZE] = { 0 };
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, block, sizeof(block));
+
+	if (fd >= 0)
+		close(fd);
+	if (n == (ssize_t)sizeof(block) && msnap_super_present(block)) {
+		blkid_free_probe(probe);
+		return say(why, -EEXIST, path, "is a memsnapfs pool already; -f makes "
+			   "a new one and destroys what is in it");
+	}
+	if (probe && blkid_do_safeprobe(probe) == 0 &&
+	    (!blkid_probe_lookup_value(probe, "TYPE", &type, NULL) ||
+	     !blkid_probe_lookup_value(probe, "PTTYPE", &type, NULL))) {
+		snprintf(why->text, sizeof(why->text), "%s: has a %s on it; -f "
+			 "overwrites it", path, type);
+		blkid_free_probe(probe);
+		return -EEXIST;
+	}
+	blkid_free_probe(probe);
+	for (; n > 0; n--)
+		if (block[n - 1])
+			return say(why, -EEXIST, path, "has something in it; -f "
+				   "overwrites it");
+	return 0;
+}
+
+/* A file that exists: empty, or ours to overwrite? */
+static int check_file(const char *path, const struct stat *st, bool force,
+		      struct msnap_why *why)
+{
+	if (S_ISBLK(st->st_mode)) {
+		int fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
+
+		if (fd < 0)
+			return say(why, -errno, path, errno == EBUSY ?
+				   "is mounted or in use; unmount it first" :
+				   strerror(errno));
+		close(fd);
+	} else if (!S_ISREG(st->st_mode) && !S_ISCHR(st->st_mode)) {
+		return say(why, -EINVAL, path, "is neither a file nor a device");
+	}
+	if (force || S_ISCHR(st->st_mode) || st->st_size == 0)
+		return 0;
+	return check_content(path, why);
+}
+
+/* Give a regular file its size, without what was in it before. */
+static int size_file(const char *path, uint64_t size, struct msnap_why *why)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC), err = 0;
+
+	if (fd < 0)
+		return say(why, -errno, path, strerror(errno));
+	if (ftruncate(fd, 0) || ftruncate(fd, size))
+		err = say(why, -errno, path, strerror(errno));
+	close(fd);
+	return err;
+}
+
+/* In use by a daemon?  Asked before anything is changed. */
+static int check_lock(const char *path, struct msnap_why *why)
+{
+	struct msnap_mem *mem;
+	int err = msnap_mem_open(path, false, 0, &mem, why);
+
+	if (!err)
+		msnap_mem_close(mem);
+	return err == -EBUSY ? err : 0;
+}
+
+static int format(const char *path, const char *label, struct msnap_why *why)
+{
+	static const struct msnap_open_args args = {
+		.flags = MSNAP_OPEN_NO_BACKGROUND
+	};
+	struct msnap_pool *pool;
+	struct msnap_mem *mem;
+	int err = msnap_mem_open(path, false, 0, &mem, why);
+
+	if (err)
+		return err;
+	err = msnap_pool_format_mem(mem, path, label, why);
+	if (err) {
+		msnap_mem_close(mem);
+		return err;
+	}
+	err = msnap_pool_open_mem(mem, path, &args, &pool, why);
+	if (err)
+		return err;
+	err = msnap_pool_close(pool);
+	return err ? say(why, err, path, strerror(-err)) : 0;
+}
+
+static int create_file(const char *path, uint64_t size, struct msnap_why *why)
+{
+	int fd;
+
+	if (!size)
+		return say(why, -EINVAL, path,
+			   "there is no such file; give its size with -s");
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return say(why, -errno, path, strerror(errno));
+	close(fd);
+	return 0;
+}
+
+static uint64_t round_down(uint64_t size)
+{
+	return size & ~(uint64_t)(MSNAP_BLOCK_SIZE - 1);
+}
+
+int msnap_pool_create(const char *path, const struct msnap_create_args *args,
+		      struct msnap_why *why)
+{
+	uint64_t size = round_down(args->size);
+	struct stat st;
+	bool made = false;
+	int err = 0;
+
+	if (args->size && (size < MIN_SIZE || size > MAX_SIZE))
+		return say(why, -EINVAL, path,
+			   "a pool has at least 4 MiB and at most 1 PiB");
+	if (args->label && strlen(args->label) > 63)
+		return say(why, -EINVAL, path, "a label has at most 63 bytes");
+	if (stat(path, &st)) {
+		if (errno != ENOENT)
+			return say(why, -errno, path, strerror(errno));
+		err = create_file(path, size, why);
+		made = !err;
+	} else {
+		err = check_file(path, &st, args->force, why);
+		if (!err && st.st_size)
+			err = check_lock(path, why);
+		if (!err && !size && S_ISREG(st.st_mode))
+			size = round_down(st.st_size);
+		if (!err && S_ISREG(st.st_mode) && size < MIN_SIZE)
+			err = say(why, -EINVAL, path, "is smaller than 4 MiB; give a "
+				  "size with -s");
+	}
+	if (!err && size && (made || S_ISREG(st.st_mode)))
+		err = size_file(path, size, why);
+	if (!err)
+		err = format(path, args->label, why);
+	if (err && made)
+		unlink(path);
+	return err;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* reply.c - see reply.h. */
+#include "reply.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "log.h"
+#include "node.h"
+#include "snapdir.h"
+
+int msnap_fs_attr(struct fs *fs, uint64_t node, struct msnap_attr *attr)
+{
+	if (msnap_fs_is_snapdir(node))
+		return msnap_fs_snapdir_attr(fs, msnap_fs_ino(node), attr);
+	return msnap_getattr(fs->pool, msnap_fs_id(node), attr);
+}
+
+void msnap_fs_fill_stat(uint64_t node, const struct msnap_attr *attr,
+			struct stat *st)
+{
+	memset(st, 0, sizeof(*st));
+	st->st_ino = node;
+	st->st_mode = attr->mode;
+	st->st_nlink = attr->nlink;
+	st->st_uid = attr->uid;
+	st->st_gid = attr->gid;
+	st->st_rdev = attr->rdev;
+	st->st_size = (off_t)attr->size;
+	st->st_blksize = 4096;
+	st->st_blocks = (blkcnt_t)attr->nr_blk * 8;
+	st->st_atim = attr->atime;
+	st->st_mtim = attr->mtime;
+	st->st_ctim = attr->ctime;
+}
+
+/* Modes and times of .snap follow those of other things: not to be cached. */
+static double attr_timeout(uint64_t node)
+{
+	return msnap_fs_is_snapdir(node) ? 0 : MSNAP_FS_TIMEOUT;
+}
+
+void msnap_fs_fill_entry(uint64_t node, const struct msnap_attr *attr,
+			 double entry_timeout, struct fuse_entry_param *entry)
+{
+	memset(entry, 0, sizeof(*entry));
+	entry->ino = node;
+	entry->entry_timeout = entry_timeout;
+	entry->attr_timeout = attr_timeout(node);
+	msnap_fs_fill_stat(node, attr, &entry->attr);
+}
+
+void msnap_fs_reply(fuse_req_t req, int err)
+{
+	fuse_reply_err(req, -err);
+}
+
+void msnap_fs_reply_attr(fuse_req_t req, uint64_t node,
+			 const struct msnap_attr *attr)
+{
+	struct stat st;
+
+	msnap_fs_fill_stat(node, attr, &st);
+	fuse_reply_attr(req, &st, attr_timeout(node));
+}
+
+void msnap_fs_reply_entry(fuse_req_t req, uint64_t node,
+			  const struct msnap_attr *attr, double entry_timeout)
+{
+	struct fs *fs = msnap_fs_of(req);
+	struct fuse_entry_param entry;
+	int err = msnap_fs_node_ref(fs->nodes, node);
+
+	if (err) {
+		msnap_fs_reply(req, err);
+		return;
+	}
+	msnap_fs_fill_entry(node, attr, entry_timeout, &entry);
+	/* The caller was killed: the kernel took no reference. */
+	if (fuse_reply_entry(req, &entry) == -ENOENT)
+		msnap_fs_unref(fs, node, 1);
+}
+
+void msnap_fs_unref(struct fs *fs, uint64_t node, uint64_t nr)
+{
+	if (msnap_fs_node_unref(fs->nodes, node, nr))
+		msnap_fs_evict(fs, node);
+}
+
+void msnap_fs_gone(struct fs *fs, const struct msnap_attr *gone)
+{
+	if (gone->ino && gone->nlink == 0 &&
+	    msnap_fs_node_orphan(fs->nodes, gone->ino))
+		msnap_fs_evict(fs, gone->ino);
+}
+
+void msnap_fs_evict(struct fs *fs, uint64_t ino)
+{
+	int err = msnap_evict(fs->pool, ino);
+
+	/* Its space comes back when the pool is next opened. */
+	if (err)
+		msnap_fs_log(LOG_WARNING, "inode %" PRIu64
+			     ": could not be deleted for good: %s", ino,
+			     strerror(-err));
+}

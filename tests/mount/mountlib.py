@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the Python tests of the mounted filesystem share.
+
+with Mount() as m: a fresh pool, mounted at m.dir.  And the ioctls of control.h,
+built with struct, as any program could.
+"""
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+SNAP = 0xC4004D02
+SNAP_DELETE = 0x40E04D03
+SNAP_RENAME = 0x41B04D04
+ROLLBACK = 0xC2B04D06
+REF = 0x80104D07
+CLONE = 0xC1304D08
+
+SNAP_MORE = 1
+NO_SAFETY = 1
+REPLACE = 1
+RECURSIVE = 2
+
+
+def open_dir(path):
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def text(raw):
+    return bytes(raw).split(b"\0")[0].decode()
+
+
+def snap(path, name="", file="", comment="", group=0, flags=0):
+    """Take a restore point: its name, or with SNAP_MORE the group."""
+    arg = bytearray(struct.pack("208s520s256sQQQI12x", name.encode(),
+                                comment.encode(), file.encode(), group, 0, 0,
+                                flags))
+    fd = open_dir(path)
+    try:
+        fcntl.ioctl(fd, SNAP, arg)
+    finally:
+        os.close(fd)
+    if flags & SNAP_MORE:
+        return struct.unpack_from("Q", arg, 984)[0]
+    return text(arg[:208])
+
+
+def rollback(path, name, file="", flags=0):
+    """Roll back: the name of the safety restore point."""
+    arg = bytearray(struct.pack("208s256s208sI12x", name.encode(),
+                                file.encode(), b"", flags))
+    fd = open_dir(path)
+    try:
+        fcntl.ioctl(fd, ROLLBACK, arg)
+    finally:
+        os.close(fd)
+    return text(arg[464:672])
+
+
+def clone(src, dst, flags=0):
+    """Clone: the inode number of the clone."""
+    ref = bytearray(16)
+    fd = open_dir(os.path.dirname(dst))
+    fcntl.ioctl(fd, REF, ref)
+    os.close(fd)
+    arg = bytearray(struct.pack("16s256sQI20x", bytes(ref),
+                                os.path.basename(dst).encode(), 0, flags))
+    fd = os.open(src, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, CLONE, arg)
+    finally:
+        os.close(fd)
+    return struct.unpack_from("Q", arg, 272)[0]
+
+
+class Mount:
+    """A pool of its own in a directory of its own."""
+
+    def __init__(self, size="512M", options=()):
+        build = os.environ.get("MSNAP_BUILD")
+        if build:
+            os.environ["PATH"] = (os.path.abspath(build) + ":" +
+                                  os.environ["PATH"])
+        if not os.path.exists("/dev/fuse"):
+            print("skipped: there is no /dev/fuse")
+            sys.exit(77)
+        self.top = tempfile.mkdtemp(
+            prefix="memsnapfs-py.",
+            dir=os.environ.get("MSNAP_TMP",
+                               os.environ.get("TMPDIR", "/var/tmp")))
+        self.pool = self.top + "/pool"
+        self.dir = self.top + "/mnt"
+        os.mkdir(self.dir)
+        self.options = list(options)
+        subprocess.run(["mkfs.memsnapfs", "-s", size, self.pool], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def mount(self):
+        subprocess.run(["mount.memsnapfs", self.pool, self.dir] + self.options,
+                       check=True)
+
+    def is_busy(self):
+        out = subprocess.run(["pgrep", "-f", "mount.memsnapfs " + self.pool],
+                             stdout=subprocess.DEVNULL)
+        return out.returncode == 0
+
+    def unmount(self):
+        if subprocess.run(["umount", self.dir]).returncode:
+            subprocess.run(["umount", "-l", self.dir])
+        while self.is_busy():
+            time.sleep(0.02)
+
+    def __enter__(self):
+        self.mount()
+        return self
+
+    def __exit__(self, *exc):
+        os.chdir("/")
+        self.unmount()
+        shutil.rmtree(self.top)
