@@ -70,7 +70,6 @@ static void free_txn(struct msnap_txn *txn)
 
 static void pool_free(struct msnap_pool *pool)
 {
-	msnap_fault_unregister(pool->base);
 	msnap_space_free(pool->space);
 	free_ok(pool->node_ok, pool->nr_ok_chunks);
 	free_ok(pool->data_ok, pool->nr_ok_chunks);
@@ -119,8 +118,6 @@ static void init_locks(struct msnap_pool *pool)
 
 static int init_memory(struct msnap_pool *pool, const char *name)
 {
-	int err;
-
 	pool->nr_ok_chunks = pool->nr_blocks / MSNAP_VERIFIED_CHUNK + 1;
 	pool->node_ok = msnap_calloc(pool->nr_ok_chunks, sizeof(*pool->node_ok));
 	pool->data_ok = msnap_calloc(pool->nr_ok_chunks, sizeof(*pool->data_ok));
@@ -129,8 +126,7 @@ static int init_memory(struct msnap_pool *pool, const char *name)
 	if (!pool->node_ok || !pool->data_ok || !pool->spare || !pool->path)
 		return -ENOMEM;
 	strcpy(pool->path, name);
-	err = msnap_space_new(pool->nr_blocks, &pool->space);
-	return err ? err : msnap_fault_register(pool->base, pool->mem->size);
+	return msnap_space_new(pool->nr_blocks, &pool->space);
 }
 
 /* One block in 64, between 64 blocks and 64 MiB: enough for the paths that

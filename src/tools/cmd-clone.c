@@ -201,8 +201,8 @@ static int report(const struct source *src, const struct place *place,
 		  const char *dst, int err)
 {
 	if (err == -EINVAL && S_ISDIR(src->st.st_mode))
-		return msnap_cli_error("%s: cannot be cloned into itself",
-				       src->shown);
+		return msnap_cli_error("%s: this directory cannot be cloned; what is "
+				       "in it can", src->shown);
 	if (err == -EEXIST)
 		return msnap_cli_error("%s: '%s' exists; -f replaces a file", dst,
 				       place->name);

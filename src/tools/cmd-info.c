@@ -33,7 +33,7 @@ static void print_line(const struct fact *fact, bool exact)
 {
 	char buf[32];
 
-	printf("%-20s ", fact->label);
+	printf("%-18s ", fact->label);
 	switch (fact->kind) {
 	case TEXT:
 		puts(*fact->text ? fact->text : "-");
@@ -130,17 +130,17 @@ static void print_info(const struct form *form, const struct msnap_ioc_info *inf
 		{ "mode_why", "Why this mode:", TEXT, info->mode_why, 0 },
 		{ "granularity", "Granularity:", TEXT, info->granularity, 0 },
 		{ "read_only", "Read-only:", YESNO, NULL, info->read_only },
-		{ "was_clean", "Last umount clean:", YESNO, NULL,
+		{ "was_clean", "Unmounted cleanly:", YESNO, NULL,
 		  info->was_clean },
 		{ "size", "Size:", SIZE, NULL, info->size },
 		{ "used", "Used:", SIZE, NULL, info->size - info->free },
 		{ "free", "Free:", SIZE, NULL, info->free },
-		{ "reserve", "Kept for deletion:", SIZE, NULL, info->reserve },
+		{ "reserve", "Reserve:", SIZE, NULL, info->reserve },
 		{ "shared", "Shared:", SIZE, NULL, info->shared },
 		{ "inodes", "Inodes:", COUNT, NULL, info->nr_inodes },
 		{ "restorepoints", "Restore points:", COUNT, NULL,
 		  info->nr_snaps },
-		{ "deletions", "Deletions going on:", COUNT, NULL,
+		{ "deletions", "Being deleted:", COUNT, NULL,
 		  info->nr_background },
 		{ "open_files", "Open files:", COUNT, NULL, info->nr_open },
 		{ "generation", "Generation:", COUNT, NULL, info->generation },
@@ -152,8 +152,8 @@ static void print_info(const struct form *form, const struct msnap_ioc_info *inf
 		{ "writes", "Write requests:", COUNT, NULL, info->nr_writes },
 		{ "bytes_written", "Bytes written:", SIZE, NULL,
 		  info->bytes_written },
-		{ "version", "Daemon's version:", TEXT, info->version, 0 },
-		{ "pid", "Daemon's pid:", COUNT, NULL, info->pid },
+		{ "version", "Daemon version:", TEXT, info->version, 0 },
+		{ "pid", "Daemon pid:", COUNT, NULL, info->pid },
 	};
 
 	format_uuid(info->uuid, uuid);
@@ -167,15 +167,15 @@ static void print_file(const struct form *form, const struct msnap_ioc_file *fil
 {
 	const struct fact facts[] = {
 		{ "path", "File:", TEXT, path, 0 },
-		{ "file_inode", "File's inode:", COUNT, NULL, file->ino },
-		{ "file_restorepoint", "File's rest. point:", COUNT, NULL,
+		{ "file_inode", "Inode:", COUNT, NULL, file->ino },
+		{ "file_restorepoint", "Restore point:", COUNT, NULL,
 		  file->snap },
-		{ "file_size", "File's size:", SIZE, NULL, file->size },
-		{ "file_allocated", "File's space:", SIZE, NULL,
+		{ "file_size", "File size:", SIZE, NULL, file->size },
+		{ "file_allocated", "Space:", SIZE, NULL,
 		  file->allocated },
-		{ "file_exclusive", "Its own alone:", SIZE, NULL,
+		{ "file_exclusive", "Own space:", SIZE, NULL,
 		  file->exclusive },
-		{ "file_extents", "File's extents:", COUNT, NULL,
+		{ "file_extents", "Extents:", COUNT, NULL,
 		  file->nr_extents },
 		{ "file_open", "Times open:", COUNT, NULL, file->nr_open },
 		{ "file_mode", "Open as:", TEXT, file->mode, 0 },

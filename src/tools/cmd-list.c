@@ -355,7 +355,9 @@ static int show(struct list *list, const char *path)
 	list->target = &target;
 	err = msnap_points_load(target.fd, target.file, &list->points, &list->nr);
 	if (err) {
-		status = msnap_cli_error("%s: %s", path, msnap_cli_reason(err));
+		status = msnap_cli_error("%s: %s", path, err == -EROFS ?
+					 "is in a restore point itself; list those "
+					 "of the live path" : msnap_cli_reason(err));
 	} else {
 		qsort_r(list->points, list->nr, sizeof(*list->points), compare,
 			list);
