@@ -27,7 +27,7 @@ int msnap_commit_clean(struct msnap_pool *pool);
 /* ---- super.c: superblock and root ring ----------------------------------- */
 
 /* Write superblock, backup and an empty first root.  Overwrites what is there. */
-int msnap_super_format(struct msnap_mem *mem, const char *label,
+int msnap_super_format(struct msnap_mem *mem, const char *name, const char *label,
 		       struct msnap_why *why);
 /* Find a valid superblock for this memory, the backup when the first is bad. */
 int msnap_super_read(struct msnap_mem *mem, const char *name,

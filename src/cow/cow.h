@@ -306,7 +306,7 @@ struct msnap_piece {
 	uint64_t len;	  /* bytes */
 	uint64_t blk;	  /* first block in the pool */
 	unsigned flags;	  /* MSNAP_EXT_* of format.h */
-	uint32_t count;	  /* references to the first block */
+	uint32_t count;	  /* 1: nobody else has it; more: shared */
 };
 
 /*

@@ -30,7 +30,7 @@ int msnap_pool_format_mem(struct msnap_mem *mem, const char *name,
 			   "a pool has at least 4 MiB and at most 1 PiB");
 	if (label && strlen(label) > 63)
 		return say(why, -EINVAL, name, "a label has at most 63 bytes");
-	return msnap_super_format(mem, label, why);
+	return msnap_super_format(mem, name, label, why);
 }
 
 /* Does the file or device hold something that a person would miss? */

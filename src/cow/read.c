@@ -292,13 +292,48 @@ int msnap_seek(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
 	return err;
 }
 
-static void to_piece(struct msnap_pool *pool, const struct msnap_ext *ext,
-		     struct msnap_piece *p)
+/* Counts are lazy: a block is shared when anything on the way to it is.  The highest
+ * count on the way to what the cursor stands on. */
+static uint32_t path_count(const struct msnap_cursor *cur)
 {
+	uint32_t max = 0;
+	unsigned i;
+
+	for (i = 0; i <= cur->top; i++) {
+		uint32_t n = msnap_space_count(cur->pool->space,
+					       get64(cur->node[i]->blk));
+
+		max = n > max ? n : max;
+	}
+	return max;
+}
+
+/* The same on the way to the inode. */
+static uint32_t inode_count(struct msnap_pool *pool, struct msnap_id id)
+{
+	struct msnap_cursor cur;
+	struct msnap_tree ns;
+
+	if (msnap_ns_of(pool, id.snap, &ns) ||
+	    msnap_cursor_seek(pool, &ns, msnap_ns_key(id.ino, MSNAP_NS_INODE, 0),
+			      &cur))
+		return 0;
+	return path_count(&cur);
+}
+
+static void to_piece(const struct msnap_cursor *cur, const struct msnap_ext *ext,
+		     uint32_t outer, struct msnap_piece *p)
+{
+	uint32_t path = path_count(cur);
+
 	*p = (struct msnap_piece){ ext->fb << MSNAP_BLOCK_SHIFT,
 				   (uint64_t)ext->nr << MSNAP_BLOCK_SHIFT, ext->blk,
 				   ext->flags,
-				   msnap_space_count(pool->space, ext->blk) };
+				   msnap_space_count(cur->pool->space, ext->blk) };
+	if (p->count < path)
+		p->count = path;
+	if (p->count < outer)
+		p->count = outer;
 }
 
 static bool joins(const struct msnap_piece *a, const struct msnap_piece *b)
@@ -309,7 +344,7 @@ static bool joins(const struct msnap_piece *a, const struct msnap_piece *b)
 }
 
 static int map(struct msnap_pool *pool, const struct msnap_tree *tree, uint64_t off,
-	       int (*cb)(void *arg, const struct msnap_piece *piece), void *arg)
+	       uint32_t outer, int (*cb)(void *arg, const struct msnap_piece *piece), void *arg)
 {
 	struct msnap_piece have = { 0 }, next;
 	struct msnap_cursor cur;
@@ -319,7 +354,7 @@ static int map(struct msnap_pool *pool, const struct msnap_tree *tree, uint64_t 
 		struct msnap_ext ext;
 
 		msnap_ext_load(&cur, &ext, false);
-		to_piece(pool, &ext, &next);
+		to_piece(&cur, &ext, outer, &next);
 		if (have.len && joins(&have, &next)) {
 			have.len += next.len;
 		} else {
@@ -346,7 +381,7 @@ int msnap_map(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
 	pthread_rwlock_rdlock(&pool->lock);
 	err = find(pool, id, &in, &tree);
 	if (!err)
-		err = map(pool, &tree, off, cb, arg);
+		err = map(pool, &tree, off, inode_count(pool, id), cb, arg);
 	pthread_rwlock_unlock(&pool->lock);
 	return err;
 }

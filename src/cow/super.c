@@ -76,14 +76,14 @@ static int format(struct msnap_mem *mem, const char *label)
 	return msnap_mem_drain(mem);
 }
 
-int msnap_super_format(struct msnap_mem *mem, const char *label,
+int msnap_super_format(struct msnap_mem *mem, const char *name, const char *label,
 		       struct msnap_why *why)
 {
 	int err = MSNAP_GUARD(format(mem, label));
 
 	if (err)
-		snprintf(why->text, sizeof(why->text), "cannot write the pool: %s",
-			 strerror(-err));
+		snprintf(why->text, sizeof(why->text), "%s: cannot be written: %s",
+			 name, strerror(-err));
 	return err;
 }
 

@@ -359,8 +359,9 @@ static int show(struct list *list, const char *path)
 					 "is in a restore point itself; list those "
 					 "of the live path" : msnap_cli_reason(err));
 	} else {
-		qsort_r(list->points, list->nr, sizeof(*list->points), compare,
-			list);
+		if (list->nr) /* without any there is no array */
+			qsort_r(list->points, list->nr, sizeof(*list->points),
+				compare, list);
 		status = print(list);
 		free(list->points);
 	}
