@@ -195,6 +195,8 @@ static int do_clone(struct cloning *c, struct msnap_id src, uint64_t dir,
 		err = msnap_inode_get(pool, &ns, src.ino, &in);
 	if (err)
 		return err;
+	if (S_ISDIR(get32(in.mode)) && !get32(in.nlink))
+		return -ENOENT; /* it was removed, and is only still open */
 	c->src = src.snap ? &ns : &pool->ns;
 	if (!S_ISDIR(get32(in.mode)))
 		return clone_file(c, src.ino, dir, name, len, flags, attr, gone);
@@ -214,19 +216,21 @@ int msnap_clone(struct msnap_pool *pool, struct msnap_id src, uint64_t dir,
 		unsigned flags, struct msnap_attr *attr, struct msnap_attr *gone)
 {
 	struct cloning c = { .pool = pool, .owner = owner };
-	struct msnap_attr replaced = { 0 };
+	struct msnap_attr made, replaced = { 0 };
 	int err = msnap_name_check(name, len);
 
 	if (!err)
 		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS);
 	if (!err)
 		err = msnap_op_end(pool, MSNAP_GUARD(do_clone(&c, src, dir, name, len,
-							      flags, attr,
+							      flags, &made,
 							      &replaced)));
 	msnap_idmap_free(&c.new_of);
 	if (!err)
 		err = msnap_commit(pool);
-	if (!err)
+	if (!err) {
+		*attr = made;
 		*gone = replaced;
+	}
 	return err;
 }

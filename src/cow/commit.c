@@ -120,11 +120,14 @@ static int commit_run(struct msnap_pool *pool, bool force)
 	struct msnap_runs tmp;
 	int err;
 
+	if (pool->commit_failed)
+		return -EIO;
 	if (!seal(pool, force, &root))
 		return 0;
 	err = MSNAP_GUARD(write_sealed(pool, &root));
 	if (err) {
 		/* What the media have is not known: only the last root counts. */
+		pool->commit_failed = true;
 		pool->read_only = 1;
 		msnap_log(pool, LOG_CRIT, "the pool cannot be written (%s); "
 			  "read-only from now on, what was done since the last "
@@ -169,6 +172,16 @@ int msnap_commit(struct msnap_pool *pool)
 	/* An earlier commit failed: what it had is not durable. */
 	if (!err && atomic_load(&pool->durable_gen) < gen)
 		err = -EIO;
+	pthread_mutex_unlock(&pool->commit_lock);
+	return err;
+}
+
+int msnap_commit_now(struct msnap_pool *pool)
+{
+	int err;
+
+	pthread_mutex_lock(&pool->commit_lock);
+	err = commit_run(pool, true);
 	pthread_mutex_unlock(&pool->commit_lock);
 	return err;
 }

@@ -19,6 +19,8 @@
 
 /* msnap_commit() is in cow.h. */
 
+/* Commit even when nothing changed. */
+int msnap_commit_now(struct msnap_pool *pool);
 /* Commit until no block is pending, for want of space.  No lock may be held. */
 int msnap_commit_reclaim(struct msnap_pool *pool);
 /* The commits that a clean end takes: nothing pending, map saved, root CLEAN. */

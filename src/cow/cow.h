@@ -332,8 +332,7 @@ struct msnap_snap_item {
  * Take a snapshot of the @nr items as they are at one instant, called @name.
  * The root directory takes constant time; other items take time in proportion
  * to the number of inodes in them, never to their size.  Durable on return.
- * -EEXIST: a snapshot of that name shows in one of the directories already, or
- * in one above or below it.
+ * -EEXIST: a snapshot of that name shows in a directory that this one holds, too.
  */
 int msnap_snap_create(struct msnap_pool *pool, const char *name,
 		      const char *comment, uint32_t uid,

@@ -151,14 +151,18 @@ int msnap_setattr(struct msnap_pool *pool, uint64_t ino,
 	unsigned need = set & MSNAP_SET_SIZE ?
 				MSNAP_OP_BLOCKS | MSNAP_OP_RESERVE :
 				MSNAP_OP_BLOCKS;
+	struct msnap_attr after;
 	int err = msnap_op_begin(pool, need);
 
 	if (!err)
 		err = msnap_op_end(pool, MSNAP_GUARD(do_setattr(pool, ino, attr, set,
-								out)));
-	if (!err && set & MSNAP_SET_SIZE)
+								&after)));
+	if (err)
+		return err;
+	*out = after;
+	if (set & MSNAP_SET_SIZE)
 		msnap_bg_kick(pool);
-	return err;
+	return 0;
 }
 
 /* ---- making ------------------------------------------------------------------------ */
@@ -277,13 +281,16 @@ int msnap_create(struct msnap_pool *pool, uint64_t dir, const char *name,
 		 size_t len, const struct msnap_new *what,
 		 struct msnap_attr *attr)
 {
+	struct msnap_attr made;
 	int err = name ? msnap_name_check(name, len) : 0;
 
 	if (!err)
 		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS);
 	if (!err)
 		err = msnap_op_end(pool, MSNAP_GUARD(do_create(pool, dir, name, len,
-							       what, attr)));
+							       what, &made)));
+	if (!err)
+		*attr = made;
 	return err;
 }
 
@@ -335,13 +342,16 @@ static int do_link(struct msnap_pool *pool, uint64_t ino, uint64_t dir,
 int msnap_link(struct msnap_pool *pool, uint64_t ino, uint64_t dir,
 	       const char *name, size_t len, struct msnap_attr *attr)
 {
+	struct msnap_attr linked;
 	int err = msnap_name_check(name, len);
 
 	if (!err)
 		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS);
 	if (!err)
 		err = msnap_op_end(pool, MSNAP_GUARD(do_link(pool, ino, dir, name,
-							     len, attr)));
+							     len, &linked)));
+	if (!err)
+		*attr = linked;
 	return err;
 }
 
@@ -428,13 +438,16 @@ static int do_unlink(struct msnap_pool *pool, uint64_t dir, const char *name,
 int msnap_unlink(struct msnap_pool *pool, uint64_t dir, const char *name,
 		 size_t len, bool rmdir, struct msnap_attr *gone)
 {
+	struct msnap_attr after;
 	int err = msnap_name_check(name, len);
 
 	if (!err)
 		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS | MSNAP_OP_RESERVE);
 	if (!err)
 		err = msnap_op_end(pool, MSNAP_GUARD(do_unlink(pool, dir, name, len,
-							       rmdir, gone)));
+							       rmdir, &after)));
+	if (!err)
+		*gone = after;
 	return err;
 }
 

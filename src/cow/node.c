@@ -279,6 +279,14 @@ static bool claim(uint64_t *used, unsigned off, unsigned len)
 	return true;
 }
 
+/* Data are mapped by nodes as young as they, or younger. */
+static const char *valid_extent_gen(const struct msnap_node *n, const void *val)
+{
+	const struct msnap_extent *ex = val;
+
+	return get64(ex->gen) > get64(n->gen) ? "an extent of the future" : NULL;
+}
+
 /* Values lie in the heap, no byte belongs to two of them, and together with the
  * holes they are the heap. */
 static const char *valid_values(const struct msnap_pool *pool,
@@ -299,6 +307,8 @@ static const char *valid_values(const struct msnap_pool *pool,
 		sum += len;
 		why = msnap_record_valid(pool, n->type, msnap_node_key(n, i),
 					 (const uint8_t *)n + off, len);
+		if (!why && n->type == MSNAP_TREE_EXTENT)
+			why = valid_extent_gen(n, (const uint8_t *)n + off);
 		if (why)
 			return why;
 	}

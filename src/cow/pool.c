@@ -148,13 +148,17 @@ static void set_super(struct msnap_pool *pool, const struct msnap_super *super)
 	memcpy(pool->label, super->label, sizeof(pool->label));
 }
 
-static void set_root(struct msnap_pool *pool, const struct msnap_root *root)
+/* @newest: the highest generation in the ring; above the root's own when that is not
+ * the newest. */
+static void set_root(struct msnap_pool *pool, const struct msnap_root *root,
+		     uint64_t newest)
 {
 	pool->ns = (struct msnap_tree){ MSNAP_TREE_NS, 0, msnap_ptr_load(root->ns) };
 	pool->catalog = (struct msnap_tree){ MSNAP_TREE_CATALOG, 0,
 					     msnap_ptr_load(root->catalog) };
-	pool->gen = get64(root->gen) + 1;
-	pool->durable_gen = get64(root->gen);
+	pool->open_gen = newest;
+	pool->gen = newest + 1;
+	pool->durable_gen = newest;
 	pool->next_ino = get64(root->next_ino);
 	pool->next_snap = get64(root->next_snap);
 	pool->nr_inodes = get64(root->nr_inodes);
@@ -210,12 +214,15 @@ static int tidy(struct msnap_pool *pool)
 }
 
 static int open_steps(struct msnap_pool *pool, const struct msnap_root *root,
-		      const struct msnap_open_args *args)
+		      uint64_t newest, const struct msnap_open_args *args)
 {
 	int err;
 
-	set_root(pool, root);
+	set_root(pool, root, newest);
 	err = load_space(pool, root, args->flags);
+	/* An older root becomes the newest before any block is used again. */
+	if (!err && newest > get64(root->gen) && !pool->read_only)
+		err = msnap_commit_now(pool);
 	if (!err)
 		err = count_snaps(pool);
 	if (!err)
@@ -247,14 +254,17 @@ int msnap_pool_open_mem(struct msnap_mem *mem, const char *name,
 			struct msnap_pool **out, struct msnap_why *why)
 {
 	struct msnap_super super;
-	struct msnap_root root;
+	struct msnap_root root, newest;
 	struct msnap_pool *pool;
 	int err = msnap_super_read(mem, name, &super, why);
 
 	if (!err) {
-		err = msnap_root_read(mem, super.uuid,
-				      args->flags & MSNAP_OPEN_PREVIOUS ? 1 : 0,
-				      &root);
+		err = msnap_root_read(mem, super.uuid, 0, &newest);
+		if (!err)
+			err = msnap_root_read(mem, super.uuid,
+					      args->flags & MSNAP_OPEN_PREVIOUS ?
+						      1 : 0,
+					      &root);
 		if (err)
 			snprintf(why->text, sizeof(why->text),
 				 "%s: no valid root record; the pool is damaged",
@@ -271,7 +281,7 @@ int msnap_pool_open_mem(struct msnap_mem *mem, const char *name,
 	set_super(pool, &super);
 	err = init_memory(pool, name);
 	if (!err)
-		err = open_steps(pool, &root, args);
+		err = open_steps(pool, &root, get64(newest.gen), args);
 	if (err) {
 		snprintf(why->text, sizeof(why->text), "%s: %s", name,
 			 strerror(-err));

@@ -82,6 +82,7 @@ struct msnap_pool {
 	char label[64];
 	char *path;
 	bool was_clean;
+	uint64_t open_gen; /* of the newest root record when it was opened */
 	unsigned commit_ms;
 	void (*log)(void *arg, int level, const char *line);
 	void *log_arg;
@@ -119,6 +120,7 @@ struct msnap_pool {
 	struct msnap_txn sealed; /* the commit in progress */
 	struct msnap_runs last_freed; /* freed by the last commit's generation */
 	struct msnap_runs space_map; /* blocks of the saved map we opened with */
+	bool commit_failed; /* no more commits: what the media have is not known */
 	atomic_ulong durable_gen;
 	atomic_ulong nr_commits;
 

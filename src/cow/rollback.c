@@ -255,6 +255,8 @@ static int lose_links(struct rolling *r, uint64_t ino, uint64_t links)
 	left = S_ISDIR(get32(in.mode)) || get32(in.nlink) < links ?
 		       0 : get32(in.nlink) - links;
 	in.nlink = put32(left);
+	if (S_ISDIR(get32(in.mode)))
+		in.size = put64(0); /* its entries are gone, too */
 	msnap_inode_changed(&in);
 	err = msnap_inode_put(pool, &pool->ns, ino, &in, MSNAP_PUT_OLD);
 	if (!err && !left)
@@ -395,6 +397,8 @@ static int keep_record(void *arg, struct msnap_key key, const void *val,
 	if (key.lo >> 56 == MSNAP_NS_INODE) {
 		memcpy(&in, val, sizeof(in));
 		in.nlink = put32(0);
+		if (S_ISDIR(get32(in.mode)))
+			in.size = put64(0);
 		val = &in;
 		if (get64(in.ext.blk))
 			err = msnap_op_get(r->pool, get64(in.ext.blk), 1);

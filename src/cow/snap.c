@@ -213,8 +213,36 @@ static int check_snap_name(const char *name)
 	return err ? err : len > MSNAP_SNAP_NAME_MAX ? -ENAMETOOLONG : 0;
 }
 
-/* Does a snapshot of that name show in @dir already, or below it? */
-static int check_free(struct msnap_pool *pool, uint64_t dir, const char *name)
+/* Is there a directory that both trees have?  @a should be the smaller.  1, 0, error. */
+static int overlap(struct msnap_pool *pool, const struct msnap_tree *a,
+		   const struct msnap_tree *b)
+{
+	struct msnap_key key = { 0, 0 };
+
+	for (;;) {
+		const struct msnap_inode *in;
+		struct msnap_inode other;
+		struct msnap_cursor cur;
+		unsigned len;
+		int err = msnap_cursor_seek(pool, a, key, &cur);
+
+		if (err)
+			return err == -ENOENT ? 0 : err;
+		/* The inode is the first of its records. */
+		key = msnap_cursor_key(&cur);
+		in = msnap_cursor_val(&cur, &len);
+		if (key.lo >> 56 == MSNAP_NS_INODE && S_ISDIR(get32(in->mode))) {
+			err = msnap_inode_get(pool, b, key.hi, &other);
+			if (err != -ENOENT)
+				return err ? err : 1;
+		}
+		key = (struct msnap_key){ key.hi + 1, 0 };
+	}
+}
+
+/* -EEXIST: another snapshot of that name shows in a directory that @ns has, too. */
+static int check_free(struct msnap_pool *pool, const struct msnap_tree *ns,
+		      uint64_t nr_inodes, const char *name)
 {
 	struct msnap_cursor cur;
 	unsigned len;
@@ -224,12 +252,14 @@ static int check_free(struct msnap_pool *pool, uint64_t dir, const char *name)
 		const struct msnap_snap *sn = msnap_cursor_val(&cur, &len);
 
 		if (named(sn, name)) {
-			int ret = holds(pool, sn, dir);
+			struct msnap_tree other = { MSNAP_TREE_NS, 0,
+						    msnap_ptr_load(sn->ns) };
+			bool small = nr_inodes < get64(sn->nr_inodes);
+			int ret = small ? overlap(pool, ns, &other) :
+					  overlap(pool, &other, ns);
 
 			if (ret)
 				return ret < 0 ? ret : -EEXIST;
-			if (distance(pool, get64(sn->scope), dir) != UINT32_MAX)
-				return -EEXIST;
 		}
 		err = msnap_cursor_next(&cur);
 	}
@@ -393,8 +423,6 @@ static int check_items(struct taking *t, bool *root, bool *partial)
 		err = msnap_inode_get(t->pool, &t->pool->ns, t->item[i].dir, &in);
 		if (!err && !S_ISDIR(get32(in.mode)))
 			err = -ENOTDIR;
-		if (!err)
-			err = check_free(t->pool, t->item[i].dir, t->name);
 		*root |= is_root(&t->item[i]);
 		*partial &= !!t->item[i].name;
 	}
@@ -413,6 +441,8 @@ static int do_take(struct taking *t)
 	if (t->id >= MSNAP_MAX_SNAP)
 		return -ENOSPC;
 	err = root ? share_all(t) : copy_items(t);
+	if (!err)
+		err = check_free(pool, &t->ns, t->nr_inodes, t->name);
 	if (!err)
 		err = put_snap(t, root ? MSNAP_ROOT_INO : t->item[0].dir,
 			       partial ? MSNAP_SNAP_PARTIAL : 0);
@@ -487,6 +517,7 @@ static int do_rename(struct msnap_pool *pool, uint64_t snap, const char *name)
 	uint8_t buf[MSNAP_VAL_MAX];
 	struct msnap_snap *sn = (void *)buf;
 	const struct msnap_snap *old;
+	struct msnap_tree ns = { .type = MSNAP_TREE_NS };
 	const void *val;
 	unsigned len;
 	int err = msnap_tree_get(pool, &pool->catalog, snap_key(snap), &val, &len);
@@ -501,7 +532,8 @@ static int do_rename(struct msnap_pool *pool, uint64_t snap, const char *name)
 	memcpy(sn->text, name, sn->name_len);
 	memcpy(sn->text + sn->name_len, old->text + old->name_len,
 	       get16(old->comment_len));
-	err = check_free(pool, get64(sn->scope), name);
+	ns.root = msnap_ptr_load(sn->ns);
+	err = check_free(pool, &ns, get64(sn->nr_inodes), name);
 	if (err)
 		return err;
 	return msnap_tree_put(pool, &pool->catalog, snap_key(snap), sn,

@@ -172,7 +172,7 @@ struct how {
 	unsigned runs_limit; /* more: flat */
 };
 
-/* ---- memory ------------------------------------------------------------ */
+/* ---- memory -------------------------------------------------------------- */
 
 static void *mem_get(struct msnap_space *space, size_t size)
 {
@@ -310,7 +310,7 @@ static void to_inline(struct msnap_space *space, struct region *reg,
 	reg->cap = RUNS_INLINE;
 }
 
-/* ---- debt -------------------------------------------------------------- */
+/* ---- debt ---------------------------------------------------------------- */
 
 static unsigned debt_of(const struct region *reg)
 {
@@ -389,7 +389,7 @@ static void count_change(struct msnap_space *space)
 		sweep(space);
 }
 
-/* ---- parts of ranges --------------------------------------------------- */
+/* ---- parts of ranges ----------------------------------------------------- */
 
 static bool in_range(const struct msnap_space *space, uint64_t blk, uint64_t nr)
 {
@@ -492,7 +492,7 @@ static uint32_t count_of(struct msnap_space *space, uint64_t blk)
 	return count;
 }
 
-/* ---- free runs of one region ------------------------------------------- */
+/* ---- free runs of one region --------------------------------------------- */
 
 struct scan {
 	struct region *reg;
@@ -692,7 +692,7 @@ static void note_change(struct msnap_space *space, const struct part *part,
 		reg->stale = 1;
 }
 
-/* ---- changing counts --------------------------------------------------- */
+/* ---- changing counts ----------------------------------------------------- */
 
 static void touch(struct msnap_space *space, const struct part *part)
 {
@@ -910,7 +910,7 @@ static int reserve_and_change(struct msnap_space *space, uint64_t blk,
 	return err;
 }
 
-/* ---- undo --------------------------------------------------------------- */
+/* ---- undo ---------------------------------------------------------------- */
 
 static bool run_begins(struct region *reg, unsigned pos, unsigned size)
 {
@@ -972,7 +972,7 @@ static void lock_and_undo(struct msnap_space *space, uint64_t blk, uint32_t nr,
 	pthread_mutex_unlock(&space->lock);
 }
 
-/* ---- the tree ----------------------------------------------------------- */
+/* ---- the tree ------------------------------------------------------------ */
 
 static uint32_t sat_add(uint32_t a, uint32_t b)
 {
@@ -1092,7 +1092,7 @@ static const struct node *fresh_root(struct msnap_space *space)
 	return &space->level[space->top][0];
 }
 
-/* ---- searching: the tree must be fresh ---------------------------------- */
+/* ---- searching: the tree must be fresh ----------------------------------- */
 
 /* First place in the region, at @pos or behind, where @nr blocks are free. */
 static uint64_t find_in_region(struct msnap_space *space, uint64_t idx,
@@ -1236,7 +1236,7 @@ static uint64_t find_chunk(struct msnap_space *space, uint64_t blk)
 	return idx == NONE ? NONE : chunk_in_region(space, idx, 0);
 }
 
-/* ---- placing small allocations ------------------------------------------ */
+/* ---- placing small allocations ------------------------------------------- */
 
 static void note_growing(struct msnap_space *space, uint64_t blk)
 {

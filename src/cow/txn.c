@@ -77,15 +77,19 @@ void msnap_ok_clear(_Atomic(_Atomic uint64_t *) *map, uint64_t blk, uint64_t nr)
 
 /* ---- begin and end ------------------------------------------------------ */
 
-static bool has_room(struct msnap_pool *pool, unsigned need)
+/* Are there @nr free blocks beyond @keep? */
+static bool room_for(struct msnap_pool *pool, uint64_t nr, uint64_t keep)
 {
-	uint64_t nr = need & ~MSNAP_OP_RESERVE;
 	struct msnap_space_stat stat;
 
-	if (!(need & MSNAP_OP_RESERVE))
-		nr += pool->nr_reserve;
 	msnap_space_stat(pool->space, &stat);
-	return stat.nr_free >= nr;
+	return stat.nr_free >= nr + keep;
+}
+
+static bool has_room(struct msnap_pool *pool, unsigned need)
+{
+	return room_for(pool, need & ~MSNAP_OP_RESERVE,
+			need & MSNAP_OP_RESERVE ? 0 : pool->nr_reserve);
 }
 
 static void begin(struct msnap_pool *pool, unsigned need)
@@ -337,11 +341,16 @@ static int alloc_node_blk(struct msnap_pool *pool, uint64_t *blk)
 	uint32_t nr;
 	int err;
 
+	if (!room_for(pool, 1, pool->op.use_reserve ? 0 : pool->nr_reserve))
+		return -ENOSPC;
 	err = msnap_space_alloc(pool->space, &want, blk, &nr);
 	if (err)
 		return err;
 	err = msnap_mem_reserve(pool->mem, *blk << MSNAP_BLOCK_SHIFT,
 				MSNAP_BLOCK_SIZE);
+	/* Without its bit the node would be verified before it has a checksum. */
+	if (!err && !ok_chunk(pool->node_ok, *blk / MSNAP_VERIFIED_CHUNK))
+		err = -ENOMEM;
 	if (err)
 		msnap_space_undo_alloc(pool->space, *blk, 1);
 	return err;
@@ -424,14 +433,12 @@ int msnap_op_adopt(struct msnap_pool *pool, uint64_t blk, uint32_t nr)
 }
 
 static int data_alloc(struct msnap_pool *pool,
-		      const struct msnap_space_want *want, uint64_t *blk,
-		      uint32_t *nr)
+		      const struct msnap_space_want *want, uint64_t keep,
+		      uint64_t *blk, uint32_t *nr)
 {
-	struct msnap_space_stat stat;
 	int err;
 
-	msnap_space_stat(pool->space, &stat);
-	if (stat.nr_free < pool->nr_reserve + MSNAP_OP_BLOCKS + want->nr)
+	if (!room_for(pool, want->nr, keep))
 		return -ENOSPC;
 	err = msnap_space_alloc(pool->space, want, blk, nr);
 	if (err)
@@ -454,7 +461,9 @@ int msnap_op_data_alloc(struct msnap_pool *pool,
 	int err = delta_reserve(&pool->op);
 
 	if (!err)
-		err = data_alloc(pool, want, blk, nr);
+		err = data_alloc(pool, want,
+				 pool->op.use_reserve ? 0 : pool->nr_reserve, blk,
+				 nr);
 	if (!err)
 		delta_add(&pool->op, DELTA_ALLOC, *blk, *nr);
 	return err;
@@ -463,12 +472,14 @@ int msnap_op_data_alloc(struct msnap_pool *pool,
 int msnap_data_alloc(struct msnap_pool *pool, const struct msnap_space_want *want,
 		     uint64_t *blk, uint32_t *nr)
 {
-	int err = data_alloc(pool, want, blk, nr);
+	/* And room for the nodes of the operation that maps them. */
+	uint64_t keep = pool->nr_reserve + MSNAP_OP_BLOCKS;
+	int err = data_alloc(pool, want, keep, blk, nr);
 
 	if (err != -ENOSPC)
 		return err;
 	err = msnap_commit_reclaim(pool);
-	return err ? err : data_alloc(pool, want, blk, nr);
+	return err ? err : data_alloc(pool, want, keep, blk, nr);
 }
 
 void msnap_data_unalloc(struct msnap_pool *pool, uint64_t blk, uint32_t nr)

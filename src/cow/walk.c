@@ -6,11 +6,12 @@
 #include <stdlib.h>
 
 #include "alloc.h"
+#include "idmap.h"
 
 struct waiting {
 	uint64_t *dir;
 	size_t nr, cap;
-	uint64_t seen; /* more than the pool can have: directories in a circle */
+	struct msnap_idmap seen;
 };
 
 static int push(struct waiting *w, uint64_t dir)
@@ -26,6 +27,17 @@ static int push(struct waiting *w, uint64_t dir)
 	}
 	w->dir[w->nr++] = dir;
 	return 0;
+}
+
+/* A directory has one name: a second visit means they go in a circle. */
+static int see(struct msnap_pool *pool, struct waiting *w, uint64_t dir)
+{
+	uint64_t *seen = msnap_idmap_at(&w->seen, dir);
+
+	if (!seen)
+		return -ENOMEM;
+	return (*seen)++ ? msnap_damaged(pool, "directory %llu has two names",
+					 (unsigned long long)dir) : 0;
 }
 
 static int walk_dir(struct msnap_pool *pool, const struct msnap_tree *ns,
@@ -67,13 +79,13 @@ int msnap_walk(struct msnap_pool *pool, const struct msnap_tree *ns, uint64_t to
 	int err = push(&w, top);
 
 	while (!err && w.nr) {
-		if (++w.seen > pool->nr_blocks * 64) {
-			err = msnap_damaged(pool, "directories in a circle below %llu",
-					    (unsigned long long)top);
-			break;
-		}
-		err = walk_dir(pool, ns, w.dir[--w.nr], &w, cb, arg);
+		uint64_t dir = w.dir[--w.nr];
+
+		err = see(pool, &w, dir);
+		if (!err)
+			err = walk_dir(pool, ns, dir, &w, cb, arg);
 	}
+	msnap_idmap_free(&w.seen);
 	free(w.dir);
 	return err;
 }

@@ -22,7 +22,7 @@
 #define SMALL_WRITE (64u << 10)
 #define WRITE_MAX (16u << 20)
 #define IN_PLACE_MAX 16 /* blocks */
-#define NO_BLOCK (MSNAP_FILE_MAX >> MSNAP_BLOCK_SHIFT)
+#define NO_BLOCK (1ull << (63 - MSNAP_BLOCK_SHIFT)) /* behind every file */
 
 /* One change of a file's bytes. */
 struct change {

@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,7 +197,7 @@ static void check_all(void)
 	must(fresh_root(space)->longest >= model_longest());
 }
 
-/* ---- operations on both ----------------------------------------------------- */
+/* ---- operations on both ---------------------------------------------------- */
 
 enum kind { ALLOC, GET, PUT };
 
@@ -366,7 +365,7 @@ static void do_undo(const struct done *done)
 	}
 }
 
-/* ---- the random walk ----------------------------------------------------------- */
+/* ---- the random walk ------------------------------------------------------- */
 
 static void random_want(struct msnap_space_want *want)
 {
@@ -474,7 +473,8 @@ static void random_step(unsigned fill)
 		break;
 	case 3:
 		random_range(&blk, &nr);
-		must(msnap_space_mark(space, blk, nr) == (model[blk] == 0 || model[blk] == PENDING));
+		len = model[blk] == 0 || model[blk] == PENDING;
+		must(msnap_space_mark(space, blk, nr) == (int)len);
 		model_add(blk, nr);
 		break;
 	case 4:
@@ -561,7 +561,27 @@ START_TEST(test_random_fragmented)
 }
 END_TEST
 
-/* ---- placement ------------------------------------------------------------------ */
+/* The debt of a flat region only grows, and is no reason to do anything. */
+START_TEST(test_flat_debt)
+{
+	struct region *reg = &space->region[0];
+	struct done done;
+	uint32_t b;
+
+	for (b = 0; b < REGION_BLKS; b += 2) {
+		must(msnap_space_mark(space, b, 1) == 1);
+		model_add(b, 1);
+	}
+	ck_assert(is_flat(reg));
+	reg->debt[0] = reg->debt[1] = UINT16_MAX;
+	ck_assert_int_eq(do_get(100, 1, &done), 0);
+	do_undo(&done);
+	ck_assert_uint_eq(reg->debt[0], UINT16_MAX);
+	check_all();
+}
+END_TEST
+
+/* ---- placement ------------------------------------------------------------- */
 
 START_TEST(test_alloc_adjacent)
 {
@@ -682,7 +702,7 @@ START_TEST(test_alloc_spares_chunks)
 }
 END_TEST
 
-/* ---- errors --------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------- */
 
 START_TEST(test_bad_ranges)
 {
@@ -752,7 +772,7 @@ START_TEST(test_release_leaves_others)
 }
 END_TEST
 
-/* ---- no memory ------------------------------------------------------------------- */
+/* ---- no memory ------------------------------------------------------------- */
 
 /* Blocks of one count, every other of another: many runs, all room taken. */
 static void comb(uint32_t blk, uint32_t nr)
@@ -858,7 +878,7 @@ START_TEST(test_new_no_memory)
 }
 END_TEST
 
-/* ---- save, load, rebuild ------------------------------------------------------------ */
+/* ---- save, load, rebuild --------------------------------------------------- */
 
 static int copy_run(void *arg, uint64_t blk, uint32_t nr, uint32_t count)
 {
@@ -987,16 +1007,22 @@ START_TEST(test_large_pool)
 }
 END_TEST
 
-/* ---- threads ----------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------- */
 
 #define NR_TAKES 3000
+
+static void give(const uint64_t *blk, const uint32_t *nr, unsigned *n)
+{
+	--*n;
+	msnap_space_undo_alloc(space, blk[*n], nr[*n]);
+}
 
 static void *take_and_give(void *arg)
 {
 	struct msnap_space_want want = { MSNAP_SPACE_DATA, 3, 0, 0 };
 	uint64_t blk[16];
 	uint32_t nr[16];
-	unsigned i, k = 0, n = 0;
+	unsigned i, k, n = 0;
 
 	(void)arg;
 	for (i = 0; i < NR_TAKES; i++) {
@@ -1009,10 +1035,10 @@ static void *take_and_give(void *arg)
 			    msnap_space_put(space, blk[k], nr[k], NULL, NULL))
 				return "get and put";
 		while (n)
-			msnap_space_undo_alloc(space, blk[n - 1], nr[n - 1]), n--;
+			give(blk, nr, &n);
 	}
 	while (n)
-		msnap_space_undo_alloc(space, blk[n - 1], nr[n - 1]), n--;
+		give(blk, nr, &n);
 	return NULL;
 }
 
@@ -1041,6 +1067,7 @@ static Suite *space_suite(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, test_random, 0, 4);
 	tcase_add_test(tc, test_random_fragmented);
+	tcase_add_test(tc, test_flat_debt);
 	tcase_add_test(tc, test_alloc_adjacent);
 	tcase_add_test(tc, test_alloc_until_full);
 	tcase_add_test(tc, test_alloc_aligned);
