@@ -5,6 +5,7 @@
 #include <string.h>
 #include <syslog.h>
 
+#include "fill.h"
 #include "tree.h"
 
 static void deadline(struct timespec *at, unsigned ms)
@@ -31,16 +32,46 @@ static void drop_all(struct msnap_pool *pool)
 			  strerror(-ret));
 }
 
+static bool next_fill(struct msnap_pool *pool, uint64_t *ino)
+{
+	bool any;
+
+	pthread_mutex_lock(&pool->bg_lock);
+	any = pool->fill.nr;
+	if (any)
+		*ino = pool->fill.run[--pool->fill.nr].blk;
+	pthread_mutex_unlock(&pool->bg_lock);
+	return any;
+}
+
+static void fill_all(struct msnap_pool *pool)
+{
+	uint64_t ino, fb;
+	int ret;
+
+	while (!pool->bg_stop && next_fill(pool, &ino)) {
+		fb = 0;
+		do {
+			ret = msnap_fill_step(pool, ino, &fb);
+		} while (ret > 0 && !pool->bg_stop);
+		if (ret < 0 && ret != -EROFS && ret != -ENOENT)
+			msnap_log(pool, LOG_WARNING, "checksums of inode %llu: %s",
+				  (unsigned long long)ino, strerror(-ret));
+	}
+}
+
 /* bg_lock held; dropped while working. */
 static void work(struct msnap_pool *pool, bool kicked)
 {
 	pool->bg_kicked = false;
 	pool->bg_busy = true;
 	pthread_mutex_unlock(&pool->bg_lock);
-	if (kicked)
+	if (kicked) {
 		drop_all(pool);
-	else if (!pool->read_only)
+		fill_all(pool);
+	} else if (!pool->read_only) {
 		msnap_commit(pool);
+	}
 	pthread_mutex_lock(&pool->bg_lock);
 	pool->bg_busy = false;
 	if (!pool->bg_kicked)
@@ -105,6 +136,15 @@ void msnap_bg_kick(struct msnap_pool *pool)
 	pthread_mutex_unlock(&pool->bg_lock);
 }
 
+void msnap_bg_fill(struct msnap_pool *pool, uint64_t ino)
+{
+	pthread_mutex_lock(&pool->bg_lock);
+	if (!msnap_runs_reserve(&pool->fill, 1))
+		pool->fill.run[pool->fill.nr++] = (struct msnap_run){ ino, 0 };
+	pthread_mutex_unlock(&pool->bg_lock);
+	msnap_bg_kick(pool);
+}
+
 int msnap_pool_settle(struct msnap_pool *pool)
 {
 	int ret = 0;
@@ -112,6 +152,7 @@ int msnap_pool_settle(struct msnap_pool *pool)
 	if (!pool->bg_running) {
 		while ((ret = msnap_drop_step(pool)) > 0)
 			;
+		fill_all(pool);
 		return ret;
 	}
 	msnap_bg_kick(pool);

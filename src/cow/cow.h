@@ -405,6 +405,49 @@ int msnap_rollback(struct msnap_pool *pool, uint64_t snap, uint64_t dir,
 		   const char *name, size_t len, msnap_changed_fn *changed,
 		   void *arg);
 
+/* ---- files beside the pool (direct mode) -------------------------------- */
+
+/*
+ * The file that the pool is in, to share blocks from: block B is at B * 4096.  -1:
+ * it is a device.  The pool's; do not close it.
+ */
+int msnap_pool_fd(struct msnap_pool *pool);
+
+struct msnap_import {
+	uint64_t off; /* bytes, a multiple of 4096 */
+	uint64_t len; /* the same */
+	bool hole;    /* nothing is there */
+};
+
+/*
+ * Contents of live file @ino become those of file @fd in the @nr pieces, ascending,
+ * at the same offsets, and its size @size.  Blocks are shared by the host's
+ * filesystem, not copied.  Nothing may change @fd there meanwhile.  All or nothing.
+ * -EOPNOTSUPP, -EXDEV, -EINVAL: the files cannot share.
+ */
+int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
+		 const struct msnap_import *piece, size_t nr, uint64_t size,
+		 const struct timespec *mtime);
+
+/*
+ * The list of files whose contents may be newer outside of the pool.  Part of the
+ * pool's state like a name: durable with a commit.  0 when it is so already.
+ */
+int msnap_view_add(struct msnap_pool *pool, uint64_t ino);
+int msnap_view_remove(struct msnap_pool *pool, uint64_t ino);
+/* The first inode on the list above @after.  -ENOENT. */
+int msnap_view_next(struct msnap_pool *pool, uint64_t after, uint64_t *ino);
+
+/* What a file's contents are called as long as they stay the same: equal identity,
+ * equal contents.  Of inodes in snapshots only. */
+struct msnap_identity {
+	uint64_t blk;
+	uint64_t gen;
+	uint64_t size;
+};
+int msnap_identify(struct msnap_pool *pool, struct msnap_id id,
+		   struct msnap_identity *identity);
+
 /* ---- checking ---------------------------------------------------------- */
 
 struct msnap_check_result {

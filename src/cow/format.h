@@ -308,7 +308,8 @@ static_assert(sizeof(struct msnap_extent) + 8 * MSNAP_EXT_MAX_CSUM <=
  *           of one) that nothing else names any more; its references are
  *           given back in the background
  *   INODE   number = inode                empty: unlinked, perhaps still open
- *   VIEW    number = inode                reserved for direct mode
+ *   VIEW    number = inode                empty: its contents may be newer in
+ *           a file beside the pool (direct mode)
  */
 enum msnap_cat_kind {
 	MSNAP_CAT_SNAP = 1,

@@ -32,6 +32,7 @@
 #include <fcntl.h>
 #include <libpmem2.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -39,6 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -66,6 +68,8 @@ struct file_mem {
 	pmem2_flush_fn flush_fn;
 	pmem2_drain_fn drain_fn;
 	pmem2_memcpy_fn memcpy_fn;
+	atomic_bool file_changed; /* its blocks were remapped: flushing lines is not
+				     enough */
 
 	/* Pages; used by the thread that flushes and drains. */
 	struct range dirty[NR_DIRTY]; /* ascending, with gaps in between */
@@ -112,7 +116,13 @@ static void lines_flush(struct msnap_mem *mem, uint64_t off, uint64_t len)
 
 static int lines_drain(struct msnap_mem *mem)
 {
-	to_file(mem)->drain_fn();
+	struct file_mem *fm = to_file(mem);
+
+	fm->drain_fn();
+	if (atomic_exchange(&fm->file_changed, false) && fdatasync(mem->fd)) {
+		atomic_store(&fm->file_changed, true);
+		return -errno;
+	}
 	return 0;
 }
 
@@ -341,6 +351,28 @@ static int file_punch(struct msnap_mem *mem, uint64_t off, uint64_t len)
 	return 0;
 }
 
+/* ---- sharing with files beside the pool ------------------------------------ */
+
+static int file_share(struct msnap_mem *mem, uint64_t off, int fd,
+		      uint64_t src_off, uint64_t len)
+{
+	struct file_clone_range range = { fd, src_off, len, off };
+	int res;
+
+	assert(off <= mem->size && len <= mem->size - off);
+	if (mem->read_only)
+		return -EROFS;
+	if (mem->device)
+		return -EOPNOTSUPP;
+	do {
+		res = ioctl(mem->fd, FICLONERANGE, &range);
+	} while (res && errno == EINTR);
+	if (res)
+		return errno == EDQUOT ? -ENOSPC : -errno;
+	atomic_store(&to_file(mem)->file_changed, true);
+	return 0;
+}
+
 /* ---- opening and closing -------------------------------------------------- */
 
 static void file_close(struct msnap_mem *mem)
@@ -363,6 +395,7 @@ static const struct msnap_mem_ops lines_ops = {
 	.copy = lines_copy,
 	.reserve = file_reserve,
 	.punch = file_punch,
+	.share = file_share,
 	.close = file_close,
 };
 
@@ -372,6 +405,7 @@ static const struct msnap_mem_ops pages_ops = {
 	.copy = pages_copy,
 	.reserve = file_reserve,
 	.punch = file_punch,
+	.share = file_share,
 	.close = file_close,
 };
 

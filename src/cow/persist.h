@@ -20,6 +20,7 @@
 #ifndef MSNAP_COW_PERSIST_H
 #define MSNAP_COW_PERSIST_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,6 +36,8 @@ struct msnap_mem_ops {
 		     size_t len);
 	int (*reserve)(struct msnap_mem *mem, uint64_t off, uint64_t len);
 	int (*punch)(struct msnap_mem *mem, uint64_t off, uint64_t len);
+	int (*share)(struct msnap_mem *mem, uint64_t off, int fd,
+		     uint64_t src_off, uint64_t len);
 	void (*close)(struct msnap_mem *mem);
 };
 
@@ -107,6 +110,19 @@ static inline int msnap_mem_punch(struct msnap_mem *mem, uint64_t off,
 				  uint64_t len)
 {
 	return mem->ops->punch(mem, off, len);
+}
+
+/*
+ * Replace a range of the pool's file by blocks of file @fd, shared by the filesystem
+ * that both are on (FICLONERANGE, see ioctl_ficlonerange(2)): no data is copied.
+ * Durable as a store is, by flush and drain.  -EOPNOTSUPP, -EXDEV, -EINVAL: not
+ * there; -ENOSPC, -EIO.
+ */
+static inline int msnap_mem_share(struct msnap_mem *mem, uint64_t off, int fd,
+				  uint64_t src_off, uint64_t len)
+{
+	return mem->ops->share ? mem->ops->share(mem, off, fd, src_off, len) :
+				 -EOPNOTSUPP;
 }
 
 /*

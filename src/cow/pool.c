@@ -86,6 +86,7 @@ static void pool_free(struct msnap_pool *pool)
 	free_txn(&pool->sealed);
 	msnap_runs_free(&pool->last_freed);
 	msnap_runs_free(&pool->space_map);
+	msnap_runs_free(&pool->fill);
 	pthread_cond_destroy(&pool->bg_idle);
 	pthread_cond_destroy(&pool->bg_wake);
 	pthread_mutex_destroy(&pool->bg_lock);

@@ -128,6 +128,7 @@ struct msnap_pool {
 	pthread_mutex_t bg_lock;
 	pthread_cond_t bg_wake, bg_idle;
 	bool bg_running, bg_stop, bg_kicked, bg_busy;
+	struct msnap_runs fill; /* files to be checksummed: inode, next block */
 	pthread_t bg_thread;
 };
 

@@ -175,7 +175,8 @@ static const char *catalog_valid(const struct msnap_pool *pool,
 	case MSNAP_CAT_DROP:
 		return drop_valid(pool, val, len);
 	case MSNAP_CAT_ORPHAN:
-		return len ? "an orphan of the wrong size" : NULL;
+	case MSNAP_CAT_VIEW:
+		return len ? "an orphan or view of the wrong size" : NULL;
 	default:
 		return "a catalog record of unknown kind";
 	}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * import.c - contents that come from files beside the pool, by sharing their blocks
+ * (direct mode), and the list of files that have such a file.
+ *
+ * Blocks are taken and shared before the lock is; then one operation maps them all.
+ * A crash before that leaves free blocks with something in them.  Checksums are
+ * computed at once where that is little, and by the background otherwise.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloc.h"
+#include "background.h"
+#include "csum.h"
+#include "file.h"
+
+#define CSUM_AT_ONCE (16u << 20) /* bytes */
+
+struct importing {
+	struct msnap_pool *pool;
+	uint64_t ino;
+	int fd;
+	const struct msnap_import *piece;
+	size_t nr;
+	uint64_t size;
+	struct timespec mtime;
+	struct msnap_runs blocks; /* taken, in the order of the pieces */
+	size_t adopted;
+	bool csum;
+};
+
+int msnap_pool_fd(struct msnap_pool *pool)
+{
+	return pool->mem->device ? -1 : pool->mem->fd;
+}
+
+/* ---- taking and sharing ------------------------------------------------------------ */
+
+static void give_back(struct importing *im, size_t from)
+{
+	size_t i;
+
+	for (i = from; i < im->blocks.nr; i++)
+		msnap_data_unalloc(im->pool, im->blocks.run[i].blk,
+				   im->blocks.run[i].nr);
+}
+
+/* One run of blocks for what begins at file block @fb. */
+static int take_run(struct importing *im, uint64_t fb, uint64_t end, uint32_t *nr)
+{
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .phase = fb };
+	size_t last = im->blocks.nr;
+	uint64_t blk;
+	int err;
+
+	want.nr = end - fb < MSNAP_EXT_MAX_PLAIN ? end - fb : MSNAP_EXT_MAX_PLAIN;
+	err = msnap_runs_reserve(&im->blocks, 1);
+	if (!err)
+		err = msnap_data_alloc(im->pool, &want, &blk, nr);
+	if (err)
+		return err;
+	/* Not msnap_runs_add(): a run stays with its piece. */
+	im->blocks.run[last] = (struct msnap_run){ blk, *nr };
+	im->blocks.nr++;
+	return msnap_mem_share(im->pool->mem, blk << MSNAP_BLOCK_SHIFT, im->fd,
+			       fb << MSNAP_BLOCK_SHIFT,
+			       (uint64_t)*nr << MSNAP_BLOCK_SHIFT);
+}
+
+static int take_all(struct importing *im)
+{
+	uint64_t sum = 0;
+	size_t i;
+	int err = 0;
+
+	for (i = 0; !err && i < im->nr; i++) {
+		const struct msnap_import *p = &im->piece[i];
+		uint64_t fb = p->off >> MSNAP_BLOCK_SHIFT;
+		uint64_t end = (p->off + p->len) >> MSNAP_BLOCK_SHIFT;
+		uint32_t nr;
+
+		if (p->hole)
+			continue;
+		sum += p->len;
+		for (; !err && fb < end; fb += nr) {
+			err = take_run(im, fb, end, &nr);
+			if (err)
+				break;
+		}
+	}
+	im->csum = sum <= CSUM_AT_ONCE;
+	if (err)
+		give_back(im, 0);
+	return err;
+}
+
+/* ---- mapping ----------------------------------------------------------------------------- */
+
+static int map_run(struct importing *im, struct msnap_tree *tree, uint64_t fb,
+		   const struct msnap_run *run)
+{
+	struct msnap_ext ext = { .gen = im->pool->gen,
+				 .flags = im->csum ? 0 : MSNAP_EXT_NOCSUM };
+	unsigned max = im->csum ? MSNAP_EXT_MAX_CSUM : MSNAP_EXT_MAX_PLAIN, i;
+	uint64_t done;
+	int err = 0;
+
+	for (done = 0; !err && done < run->nr; done += ext.nr) {
+		ext.fb = fb + done;
+		ext.blk = run->blk + done;
+		ext.nr = run->nr - done < max ? run->nr - done : max;
+		for (i = 0; im->csum && i < ext.nr; i++)
+			ext.csum[i] = put64(msnap_csum_data(
+				msnap_blk_ptr(im->pool, ext.blk + i), ext.blk + i));
+		if (im->csum)
+			msnap_ok_set(im->pool->data_ok, ext.blk, ext.nr);
+		err = msnap_ext_put(im->pool, tree, &ext);
+	}
+	return err ? err : msnap_op_wrote(im->pool, run->blk, run->nr);
+}
+
+static int map_piece(struct importing *im, struct msnap_tree *tree,
+		     const struct msnap_import *p, size_t *next, uint64_t *nr_blk)
+{
+	uint64_t fb = p->off >> MSNAP_BLOCK_SHIFT, removed;
+	uint64_t end = (p->off + p->len) >> MSNAP_BLOCK_SHIFT;
+	int err = msnap_ext_punch(im->pool, tree, fb, end, &removed);
+
+	*nr_blk -= err ? 0 : removed;
+	while (!err && !p->hole && fb < end) {
+		const struct msnap_run *run = &im->blocks.run[*next];
+
+		err = msnap_op_adopt(im->pool, run->blk, run->nr);
+		if (err)
+			break;
+		im->adopted = ++*next;
+		err = map_run(im, tree, fb, run);
+		fb += run->nr;
+		*nr_blk += run->nr;
+	}
+	return err;
+}
+
+static int do_import(struct importing *im)
+{
+	struct msnap_pool *pool = im->pool;
+	struct msnap_inode in;
+	struct msnap_tree tree;
+	uint64_t nr_blk;
+	size_t i, next = 0;
+	int err = msnap_file_get(pool, im->ino, &in);
+
+	if (err)
+		return err;
+	if (im->size < get64(in.size)) {
+		err = msnap_file_resize(pool, im->ino, &in, im->size);
+		if (err)
+			return err;
+	}
+	tree = msnap_ext_tree(im->ino, &in);
+	nr_blk = get64(in.nr_blk);
+	for (i = 0; !err && i < im->nr; i++)
+		err = map_piece(im, &tree, &im->piece[i], &next, &nr_blk);
+	if (err)
+		return err;
+	in.ext = msnap_ptr_store(tree.root);
+	in.nr_blk = put64(nr_blk);
+	in.size = put64(im->size);
+	msnap_inode_changed(&in);
+	in.mtime.sec = put64(im->mtime.tv_sec);
+	in.mtime.nsec = put32(im->mtime.tv_nsec);
+	return msnap_inode_put(pool, &pool->ns, im->ino, &in, MSNAP_PUT_OLD);
+}
+
+int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
+		 const struct msnap_import *piece, size_t nr, uint64_t size,
+		 const struct timespec *mtime)
+{
+	struct importing im = { .pool = pool, .ino = ino, .fd = fd, .piece = piece,
+				.nr = nr, .size = size, .mtime = *mtime };
+	int err = size > MSNAP_FILE_MAX ? -EFBIG : pool->read_only ? -EROFS : 0;
+
+	if (!err)
+		err = take_all(&im);
+	if (!err) {
+		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS + nr);
+		if (!err)
+			err = msnap_op_end(pool, MSNAP_GUARD(do_import(&im)));
+		if (err)
+			give_back(&im, im.adopted);
+		else if (!im.csum)
+			msnap_bg_fill(pool, ino);
+	}
+	msnap_runs_free(&im.blocks);
+	return err;
+}
+
+/* ---- the list -------------------------------------------------------------------------------- */
+
+static struct msnap_key view_key(uint64_t ino)
+{
+	return (struct msnap_key){ (uint64_t)MSNAP_CAT_VIEW << 56 | ino, 0 };
+}
+
+static int do_add(struct msnap_pool *pool, uint64_t ino)
+{
+	return msnap_tree_put(pool, &pool->catalog, view_key(ino), NULL, 0,
+			      MSNAP_PUT_ANY);
+}
+
+int msnap_view_add(struct msnap_pool *pool, uint64_t ino)
+{
+	int err = msnap_op_begin(pool, MSNAP_OP_BLOCKS);
+
+	return err ? err : (int)msnap_op_end(pool, MSNAP_GUARD(do_add(pool, ino)));
+}
+
+static int do_remove(struct msnap_pool *pool, uint64_t ino)
+{
+	int err = msnap_tree_take(pool, &pool->catalog, view_key(ino));
+
+	return err == -ENOENT ? 0 : err;
+}
+
+int msnap_view_remove(struct msnap_pool *pool, uint64_t ino)
+{
+	int err = msnap_op_begin(pool, MSNAP_OP_BLOCKS | MSNAP_OP_RESERVE);
+
+	return err ? err : (int)msnap_op_end(pool, MSNAP_GUARD(do_remove(pool, ino)));
+}
+
+int msnap_view_next(struct msnap_pool *pool, uint64_t after, uint64_t *ino)
+{
+	struct msnap_cursor cur;
+	struct msnap_key key;
+	int err;
+
+	pthread_rwlock_rdlock(&pool->lock);
+	err = msnap_cursor_seek(pool, &pool->catalog, view_key(after + 1), &cur);
+	if (!err) {
+		key = msnap_cursor_key(&cur);
+		if (key.hi >> 56 == MSNAP_CAT_VIEW)
+			*ino = key.hi & ~(0xffull << 56);
+		else
+			err = -ENOENT;
+	}
+	pthread_rwlock_unlock(&pool->lock);
+	return err;
+}
+
+int msnap_identify(struct msnap_pool *pool, struct msnap_id id,
+		   struct msnap_identity *identity)
+{
+	struct msnap_inode in;
+	int err;
+
+	pthread_rwlock_rdlock(&pool->lock);
+	err = msnap_inode_find(pool, id, &in);
+	pthread_rwlock_unlock(&pool->lock);
+	if (!err)
+		*identity = (struct msnap_identity){ get64(in.ext.blk),
+						     get64(in.ext.gen),
+						     get64(in.size) };
+	return err;
+}
