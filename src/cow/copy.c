@@ -120,7 +120,7 @@ static int do_share(struct sharing *s)
 	int err = msnap_inode_find(s->pool, s->src, &from);
 
 	if (!err)
-		err = msnap_file_get(s->pool, s->ino, &in);
+		err = msnap_file_own(s->pool, s->ino, &in);
 	return err ? err : share_blocks(s, &from, &in);
 }
 

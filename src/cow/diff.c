@@ -8,10 +8,7 @@
 static int down(struct msnap_cursor *cur, unsigned level)
 {
 	for (; level > 0; level--) {
-		const struct msnap_node *n = cur->node[level];
-		int err = msnap_node_read(cur->pool,
-					  msnap_node_child(n, cur->idx[level]),
-					  n->type, level - 1, &cur->node[level - 1]);
+		int err = msnap_cursor_child(cur, level);
 
 		if (err)
 			return err;

@@ -23,5 +23,7 @@ int msnap_data_verify(struct msnap_pool *pool, uint64_t ino, uint64_t fb,
 
 /* A live regular file.  -EISDIR, -EINVAL. */
 int msnap_file_get(struct msnap_pool *pool, uint64_t ino, struct msnap_inode *in);
+/* The same, before its extents change (see msnap_inode_own()). */
+int msnap_file_own(struct msnap_pool *pool, uint64_t ino, struct msnap_inode *in);
 
 #endif

@@ -51,7 +51,7 @@ static int store(struct msnap_pool *pool, uint64_t ino, struct msnap_ext *ext)
 	struct msnap_inode in;
 	struct msnap_tree tree;
 	struct msnap_ext now;
-	int err = msnap_file_get(pool, ino, &in);
+	int err = msnap_file_own(pool, ino, &in);
 
 	if (err)
 		return err;

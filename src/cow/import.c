@@ -150,7 +150,7 @@ static int do_import(struct importing *im)
 	struct msnap_tree tree;
 	uint64_t nr_blk;
 	size_t i, next = 0;
-	int err = msnap_file_get(pool, im->ino, &in);
+	int err = msnap_file_own(pool, im->ino, &in);
 
 	if (err)
 		return err;

@@ -24,6 +24,16 @@ int msnap_inode_get(struct msnap_pool *pool, const struct msnap_tree *ns,
 	return err;
 }
 
+int msnap_inode_own(struct msnap_pool *pool, uint64_t ino, struct msnap_inode *in)
+{
+	int err = msnap_inode_get(pool, &pool->ns, ino, in);
+
+	if (err)
+		return err;
+	return msnap_tree_own(pool, &pool->ns,
+			      msnap_ns_key(ino, MSNAP_NS_INODE, 0));
+}
+
 int msnap_inode_put(struct msnap_pool *pool, struct msnap_tree *ns, uint64_t ino,
 		    const struct msnap_inode *in, enum msnap_put_how how)
 {
@@ -130,7 +140,9 @@ static int do_setattr(struct msnap_pool *pool, uint64_t ino,
 	if (set & MSNAP_SET_SIZE) {
 		if (!S_ISREG(get32(in.mode)))
 			return S_ISDIR(get32(in.mode)) ? -EISDIR : -EINVAL;
-		err = msnap_file_resize(pool, ino, &in, attr->size);
+		err = msnap_inode_own(pool, ino, &in);
+		if (!err)
+			err = msnap_file_resize(pool, ino, &in, attr->size);
 		if (err)
 			return err;
 		in.mtime = msnap_time_now();
@@ -322,7 +334,7 @@ static int do_link(struct msnap_pool *pool, uint64_t ino, uint64_t dir,
 		return err;
 	if (S_ISDIR(get32(in.mode)))
 		return -EPERM;
-	if (get32(in.nlink) == INT32_MAX)
+	if (get32(in.nlink) >= INT32_MAX)
 		return -EMLINK;
 	if (!get32(in.nlink)) {
 		err = msnap_orphan_remove(pool, ino);
@@ -364,7 +376,7 @@ static struct msnap_key orphan_key(uint64_t ino)
 
 int msnap_orphan_add(struct msnap_pool *pool, uint64_t ino)
 {
-	return msnap_tree_put(pool, &pool->catalog, orphan_key(ino), NULL, 0,
+	return msnap_tree_put(pool, &pool->catalog, orphan_key(ino), "", 0,
 			      MSNAP_PUT_ANY);
 }
 
@@ -534,15 +546,19 @@ static int find_end(struct msnap_pool *pool, struct end *e)
 static int is_above(struct msnap_pool *pool, uint64_t ino, uint64_t dir)
 {
 	struct msnap_inode in;
+	uint64_t mark = 0;
 	unsigned steps;
 
-	for (steps = 0; steps < 1u << 20; steps++) {
+	for (steps = 1; dir != mark; steps++) {
 		int err;
 
 		if (dir == ino)
 			return 1;
 		if (dir == MSNAP_ROOT_INO)
 			return 0;
+		/* A circle passes a mark that is set ever more seldom. */
+		if (!(steps & (steps - 1)))
+			mark = dir;
 		err = msnap_inode_get(pool, &pool->ns, dir, &in);
 		if (err)
 			return err;

@@ -20,6 +20,12 @@ static inline struct msnap_key msnap_ns_key(uint64_t ino, unsigned kind,
 /* A copy of the record.  -ENOENT. */
 int msnap_inode_get(struct msnap_pool *pool, const struct msnap_tree *ns,
 		    uint64_t ino, struct msnap_inode *in);
+/*
+ * The same in the live namespace, before the inode's extents change: every node on the
+ * way becomes ours alone, so that the count of the extent root tells who else has it.
+ * (Counts are lazy: as long as a snapshot shares the leaf, it is 1 for both.)
+ */
+int msnap_inode_own(struct msnap_pool *pool, uint64_t ino, struct msnap_inode *in);
 int msnap_inode_put(struct msnap_pool *pool, struct msnap_tree *ns, uint64_t ino,
 		    const struct msnap_inode *in, enum msnap_put_how how);
 /* The record of @id, live or in a snapshot. */

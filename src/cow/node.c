@@ -316,6 +316,26 @@ static const char *valid_values(const struct msnap_pool *pool,
 		       NULL : "values and holes do not add up";
 }
 
+/* No extent reaches into the next, and none is younger than the node, so that what
+ * was committed never passes for data of the running generation. */
+static const char *valid_extents(const struct msnap_node *n)
+{
+	unsigned i, len, nr = msnap_node_nr(n);
+	uint64_t end = 0;
+
+	for (i = 0; i < nr; i++) {
+		const struct msnap_extent *ex = msnap_node_val(n, i, &len);
+		uint64_t fb = msnap_node_key(n, i).hi;
+
+		if (fb < end)
+			return "extents overlap";
+		if (get64(ex->gen) > get64(n->gen))
+			return "an extent of the future";
+		end = fb + get16(ex->nr);
+	}
+	return NULL;
+}
+
 static const char *valid_leaf(const struct msnap_pool *pool,
 			      const struct msnap_node *n)
 {
@@ -328,7 +348,11 @@ static const char *valid_leaf(const struct msnap_pool *pool,
 	    heap < MSNAP_NODE_HDR + nr * msnap_node_stride(n))
 		return "values reach into the slots";
 	why = valid_order(n);
-	return why ? why : valid_values(pool, n);
+	if (!why)
+		why = valid_values(pool, n);
+	if (!why && n->type == MSNAP_TREE_EXTENT)
+		why = valid_extents(n);
+	return why;
 }
 
 const char *msnap_node_valid(const struct msnap_pool *pool,

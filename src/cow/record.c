@@ -54,10 +54,13 @@ static bool name_valid(const char *name, unsigned len)
 	return !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
 }
 
-static const char *dirent_valid(const void *val, unsigned len)
+static const char *dirent_valid(struct msnap_key key, const void *val, unsigned len)
 {
 	const struct msnap_dirent *de = val;
 
+	/* The rest of the key is readdir's cookie, and 0 is the start. */
+	if (!(key.lo << 8))
+		return "an impossible hash of a name";
 	if (len < sizeof(*de) || len != sizeof(*de) + de->len)
 		return "a directory entry of the wrong size";
 	if (!name_valid(de->name, de->len))
@@ -96,7 +99,7 @@ static const char *ns_valid(const struct msnap_pool *pool, struct msnap_key key,
 	case MSNAP_NS_INODE:
 		return inode_valid(pool, key, val, len);
 	case MSNAP_NS_DIRENT:
-		return dirent_valid(val, len);
+		return dirent_valid(key, val, len);
 	case MSNAP_NS_XATTR:
 		return xattr_valid(key, val, len);
 	case MSNAP_NS_SYMLINK:
@@ -167,16 +170,22 @@ static const char *catalog_valid(const struct msnap_pool *pool,
 				 struct msnap_key key, const void *val,
 				 unsigned len)
 {
+	uint64_t number = key.hi & ~(0xffull << 56);
+
+	/* What is found by its number must be found by its key. */
+	if (key.lo)
+		return "an impossible catalog key";
 	switch (key.hi >> 56) {
 	case MSNAP_CAT_SNAP:
-		return (key.hi & ~(0xffull << 56)) - 1 >= MSNAP_MAX_SNAP ?
+		return number - 1 >= MSNAP_MAX_SNAP ?
 			       "an impossible snapshot number" :
 			       snap_valid(pool, val, len);
 	case MSNAP_CAT_DROP:
 		return drop_valid(pool, val, len);
 	case MSNAP_CAT_ORPHAN:
 	case MSNAP_CAT_VIEW:
-		return len ? "an orphan or view of the wrong size" : NULL;
+		return len || number - 1 >= MSNAP_MAX_INO - 1 ?
+			       "an impossible orphan or view" : NULL;
 	default:
 		return "a catalog record of unknown kind";
 	}

@@ -96,8 +96,11 @@ static int restore(struct rolling *r, uint64_t from, uint64_t ino,
 {
 	struct msnap_pool *pool = r->pool;
 	struct msnap_inode in;
-	int err = msnap_inode_get(pool, &r->then, from, &in);
+	struct msnap_inode same;
+	int err = have ? msnap_inode_own(pool, ino, &same) : 0;
 
+	if (!err)
+		err = msnap_inode_get(pool, &r->then, from, &in);
 	if (!err && get64(in.ext.blk))
 		err = msnap_op_get(pool, get64(in.ext.blk), 1);
 	if (!err && have)

@@ -138,14 +138,18 @@ static bool named(const struct msnap_snap *sn, const char *name)
 static unsigned distance(struct msnap_pool *pool, uint64_t dir, uint64_t scope)
 {
 	struct msnap_inode in;
+	uint64_t mark = 0;
 	unsigned steps;
 
-	for (steps = 0; steps < 1u << 20; steps++) {
+	for (steps = 0; dir != mark; steps++) {
 		if (dir == scope)
 			return steps;
 		if (dir == MSNAP_ROOT_INO || !dir ||
 		    msnap_inode_get(pool, &pool->ns, dir, &in))
 			break;
+		/* A circle passes a mark that is set ever more seldom. */
+		if (!(steps & (steps - 1)))
+			mark = dir;
 		dir = get64(in.parent);
 	}
 	return UINT32_MAX;

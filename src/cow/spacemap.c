@@ -126,12 +126,13 @@ static int load_runs(struct msnap_pool *pool, const struct msnap_space_blk *b)
 	unsigned i, nr = get32(b->nr);
 	int err = 0;
 
-	if (nr > MSNAP_SPACE_RUNS)
+	/* With a run in each block, a chain in a circle meets blocks that are set. */
+	if (nr == 0 || nr > MSNAP_SPACE_RUNS)
 		return -EUCLEAN;
 	for (i = 0; !err && i < nr; i++) {
 		uint32_t count = get32(b->run[i].count);
 
-		if (count == 0 || count > MSNAP_COUNT_MAX)
+		if (count == 0 || count > MSNAP_COUNT_MAX || !get32(b->run[i].nr))
 			return -EUCLEAN;
 		err = msnap_space_set(pool->space, get64(b->run[i].blk),
 				      get32(b->run[i].nr), count);

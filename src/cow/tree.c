@@ -45,30 +45,64 @@ int msnap_node_read(struct msnap_pool *pool, struct msnap_ptr ptr, unsigned type
 	return 0;
 }
 
+/* Do the keys of @child, at @level, lie where the nodes above it say?  Only then does
+ * a search find what a walk comes by, and a walk come to an end. */
+static bool in_place(const struct msnap_cursor *cur, const struct msnap_node *child,
+		     unsigned level)
+{
+	const struct msnap_node *n = cur->node[level + 1];
+	struct msnap_key last = msnap_node_key(child, msnap_node_nr(child) - 1);
+
+	if (msnap_key_cmp(msnap_node_key(child, 0),
+			  msnap_node_key(n, cur->idx[level + 1])) < 0)
+		return false;
+	while (level++ < cur->top) {
+		unsigned next = cur->idx[level] + 1;
+
+		n = cur->node[level];
+		if (next < msnap_node_nr(n))
+			return msnap_key_cmp(last, msnap_node_key(n, next)) < 0;
+	}
+	return true;
+}
+
+int msnap_cursor_child(struct msnap_cursor *cur, unsigned level)
+{
+	const struct msnap_node *n = cur->node[level], *child;
+	struct msnap_ptr ptr = msnap_node_child(n, cur->idx[level]);
+	int err = msnap_node_read(cur->pool, ptr, n->type, level - 1, &child);
+
+	if (err)
+		return err;
+	if (!in_place(cur, child, level - 1))
+		return msnap_damaged(cur->pool, "tree node in block %llu: keys of "
+				     "another place", (unsigned long long)ptr.blk);
+	cur->node[level - 1] = child;
+	return 0;
+}
+
 /* Descend to the leaf that @key belongs to. */
 static int descend(struct msnap_pool *pool, const struct msnap_tree *tree,
 		   struct msnap_key key, struct msnap_cursor *cur)
 {
-	struct msnap_ptr ptr = tree->root;
 	const struct msnap_node *n;
-	int level = -1, err;
+	unsigned level;
+	int err;
 
-	if (!ptr.blk)
+	if (!tree->root.blk)
 		return -ENOENT;
 	cur->pool = pool;
-	do {
-		err = msnap_node_read(pool, ptr, tree->type, level, &n);
+	err = msnap_node_read(pool, tree->root, tree->type, -1, &n);
+	if (err)
+		return err;
+	cur->top = n->level;
+	cur->node[n->level] = n;
+	for (level = cur->top; level > 0; level--) {
+		cur->idx[level] = msnap_node_route(cur->node[level], key);
+		err = msnap_cursor_child(cur, level);
 		if (err)
 			return err;
-		if (level < 0)
-			cur->top = n->level;
-		level = n->level;
-		cur->node[level] = n;
-		if (level) {
-			cur->idx[level] = msnap_node_route(n, key);
-			ptr = msnap_node_child(n, cur->idx[level]);
-		}
-	} while (level-- > 0);
+	}
 	return 0;
 }
 
@@ -92,17 +126,13 @@ int msnap_tree_get(struct msnap_pool *pool, const struct msnap_tree *tree,
 /* From inner node at @level and its index, go down to the first or last leaf. */
 static int cursor_down(struct msnap_cursor *cur, unsigned level, bool last)
 {
-	while (level > 0) {
-		const struct msnap_node *n = cur->node[level], *child;
-		int err = msnap_node_read(cur->pool,
-					  msnap_node_child(n, cur->idx[level]),
-					  n->type, level - 1, &child);
+	for (; level > 0; level--) {
+		int err = msnap_cursor_child(cur, level);
 
 		if (err)
 			return err;
-		level--;
-		cur->node[level] = child;
-		cur->idx[level] = last ? msnap_node_nr(child) - 1 : 0;
+		cur->idx[level - 1] =
+			last ? msnap_node_nr(cur->node[level - 1]) - 1 : 0;
 	}
 	return 0;
 }
@@ -725,7 +755,8 @@ static int shrink_root(struct msnap_pool *pool, struct msnap_tree *tree)
 		err = msnap_op_put(pool, old.blk, 1);
 		if (err || !tree->root.blk)
 			return err;
-		err = msnap_node_read(pool, tree->root, tree->type, -1, &n);
+		err = msnap_node_read(pool, tree->root, tree->type, n->level - 1,
+				      &n);
 		if (err)
 			return err;
 		/* A shared child stays as it is: collapsing goes on only while the

@@ -48,6 +48,8 @@ int msnap_cursor_seek(struct msnap_pool *pool, const struct msnap_tree *tree,
 int msnap_cursor_seek_le(struct msnap_pool *pool, const struct msnap_tree *tree,
 			 struct msnap_key key, struct msnap_cursor *cur);
 int msnap_cursor_next(struct msnap_cursor *cur); /* -ENOENT: was the last */
+/* Set cur->node[@level - 1] to the child that the cursor stands on at @level. */
+int msnap_cursor_child(struct msnap_cursor *cur, unsigned level);
 
 static inline struct msnap_key msnap_cursor_key(const struct msnap_cursor *cur)
 {

@@ -57,9 +57,16 @@ int msnap_file_get(struct msnap_pool *pool, uint64_t ino, struct msnap_inode *in
 	return S_ISREG(get32(in->mode)) ? 0 : -EINVAL;
 }
 
+int msnap_file_own(struct msnap_pool *pool, uint64_t ino, struct msnap_inode *in)
+{
+	int err = msnap_file_get(pool, ino, in);
+
+	return err ? err : msnap_inode_own(pool, ino, in);
+}
+
 static int change_begin(struct change *c)
 {
-	int err = msnap_file_get(c->pool, c->ino, &c->in);
+	int err = msnap_file_own(c->pool, c->ino, &c->in);
 
 	if (err)
 		return err;

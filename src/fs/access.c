@@ -9,17 +9,16 @@
 #include <string.h>
 #include <unistd.h>
 
-/* FUSE tells the thread; calls that belong together come from one process. */
-static pid_t process_of(pid_t thread)
+pid_t msnap_fs_caller_process(const struct msnap_fs_caller *caller)
 {
 	char path[64], line[128];
-	pid_t pid = thread;
+	pid_t pid = caller->thread;
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)thread);
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
 	file = fopen(path, "re");
 	if (!file)
-		return thread;
+		return pid;
 	while (fgets(line, sizeof(line), file))
 		if (sscanf(line, "Tgid: %d", &pid) == 1)
 			break;
@@ -54,7 +53,7 @@ int msnap_fs_caller_get(fuse_req_t req, struct msnap_fs_caller *caller)
 	struct msnap_fs_caller new = {
 		.uid = ctx->uid,
 		.gid = ctx->gid,
-		.pid = process_of(ctx->pid),
+		.thread = ctx->pid,
 	};
 	int err = new.uid ? get_groups(req, &new) : 0;
 

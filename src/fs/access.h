@@ -15,7 +15,7 @@
 struct msnap_fs_caller {
 	uid_t uid;
 	gid_t gid;
-	pid_t pid; /* of the process, not of the thread */
+	pid_t thread; /* FUSE tells the thread, not the process */
 	int nr_groups;
 	gid_t *groups; /* supplementary */
 };
@@ -23,6 +23,9 @@ struct msnap_fs_caller {
 /* Of a request that has not been answered yet.  -ENOMEM. */
 int msnap_fs_caller_get(fuse_req_t req, struct msnap_fs_caller *caller);
 void msnap_fs_caller_put(struct msnap_fs_caller *caller);
+
+/* The process that the calling thread belongs to. */
+pid_t msnap_fs_caller_process(const struct msnap_fs_caller *caller);
 
 bool msnap_fs_in_group(const struct msnap_fs_caller *caller, gid_t gid);
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "ctl.h"
+#include "direct.h"
 #include "node.h"
 #include "reply.h"
 #include "snapdir.h"
@@ -112,7 +113,8 @@ static int reply_file(fuse_req_t req, struct fs *fs, uint64_t node)
 		return err;
 	out.nr_open = msnap_fs_node_nr_open(fs->nodes, node);
 	if (out.nr_open)
-		snprintf(out.mode, sizeof(out.mode), "%s", fs->mode);
+		snprintf(out.mode, sizeof(out.mode), "%s",
+			 msnap_fs_direct_mode(fs, node));
 	fuse_reply_ioctl(req, 0, &out, sizeof(out));
 	return 0;
 }

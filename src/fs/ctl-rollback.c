@@ -8,11 +8,13 @@
  * make the kernel drop names and pages of what changed, inode by inode.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ctl-long.h"
+#include "direct.h"
 #include "flush.h"
 #include "gate.h"
 #include "log.h"
@@ -124,6 +126,16 @@ static int take_safety(struct rollback *rb)
 }
 
 /* Names first: through them the kernel finds inodes that exist no more. */
+/* Mappings of the view see the restored contents. */
+static void refresh_view(struct fs *fs, uint64_t ino)
+{
+	int err = msnap_fs_direct_refresh(fs, ino);
+
+	if (err)
+		msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": what has it open does not "
+			     "see the restored contents: %s", ino, strerror(-err));
+}
+
 static void tell_kernel(struct rollback *rb)
 {
 	struct fs *fs = rb->fs;
@@ -141,6 +153,7 @@ static void tell_kernel(struct rollback *rb)
 			msnap_fs_notify_contents(fs, ino);
 		if (known && msnap_fs_node_nr_open(fs->nodes, ino))
 			msnap_fs_flush_refresh(fs, ino);
+		refresh_view(fs, ino);
 	}
 	if (changes->lost)
 		msnap_fs_log(LOG_ERR, "out of memory during a rollback: programs"

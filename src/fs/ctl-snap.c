@@ -161,30 +161,39 @@ static int snap_all(struct fs *fs, struct msnap_fs_call *call,
 	return 0;
 }
 
-static int snap(struct fs *fs, struct msnap_fs_call *call)
+/* One of several calls: the last takes the restore point of all. */
+static int snap_group(struct fs *fs, struct msnap_fs_call *call,
+		      const struct msnap_fs_item *one)
 {
 	struct msnap_ioc_snap *arg = &call->arg.snap;
-	struct msnap_fs_item first, *item = &first;
-	pid_t pid = call->caller.pid;
-	unsigned nr = 1;
-	int err = check_snap(arg);
+	pid_t pid = msnap_fs_caller_process(&call->caller);
+	struct msnap_fs_item *item;
+	unsigned nr;
+	int err = msnap_fs_group_add(fs->table, pid, one, &arg->group);
 
-	if (!err)
-		err = snap_item(fs, call, &first);
-	if (!err && (arg->flags & MSNAP_IOC_SNAP_MORE))
-		return msnap_fs_group_add(fs->table, pid, &first, &arg->group);
-	if (!err && arg->group) {
-		err = msnap_fs_group_add(fs->table, pid, &first, &arg->group);
-		if (!err)
-			err = msnap_fs_group_take(fs->table, pid, arg->group,
-						  &item, &nr);
-	}
+	if (err || (arg->flags & MSNAP_IOC_SNAP_MORE))
+		return err;
+	err = msnap_fs_group_take(fs->table, pid, arg->group, &item, &nr);
 	if (err)
 		return err;
 	err = snap_all(fs, call, item, nr);
-	if (item != &first)
-		free(item);
+	free(item);
 	return err;
+}
+
+static int snap(struct fs *fs, struct msnap_fs_call *call)
+{
+	const struct msnap_ioc_snap *arg = &call->arg.snap;
+	struct msnap_fs_item item;
+	int err = check_snap(arg);
+
+	if (!err)
+		err = snap_item(fs, call, &item);
+	if (err)
+		return err;
+	if (arg->group || (arg->flags & MSNAP_IOC_SNAP_MORE))
+		return snap_group(fs, call, &item);
+	return snap_all(fs, call, &item, 1);
 }
 
 void msnap_fs_call_snap(struct fs *fs, struct msnap_fs_call *call)

@@ -26,6 +26,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "direct.h"
 #include "log.h"
 #include "node.h"
 
@@ -180,6 +181,10 @@ static int flush_one(struct fs *fs, int dir, uint64_t ino)
 	char name[80];
 	int fd, err;
 
+	/* The kernel has no pages of it, but its view may have stores. */
+	if (msnap_fs_direct_is_passed(fs, ino))
+		return msnap_fs_direct_absorb(fs, ino);
+
 	secret_name(fs->flush, ino, name, sizeof(name));
 	fd = dir < 0 ? dir : open_file(fs, dir, name);
 	if (fd < 0)
@@ -195,10 +200,10 @@ static int flush_one(struct fs *fs, int dir, uint64_t ino)
 
 int msnap_fs_flush_file(struct fs *fs, uint64_t ino)
 {
-	int dir, err;
+	int dir, err = msnap_fs_direct_absorb(fs, ino);
 
-	if (!msnap_fs_node_is_written(fs->nodes, ino))
-		return 0;
+	if (err || !msnap_fs_node_is_written(fs->nodes, ino))
+		return err;
 	dir = open_mount(fs->flush);
 	err = flush_one(fs, dir, ino);
 	if (dir >= 0)
@@ -211,8 +216,10 @@ int msnap_fs_flush_all(struct fs *fs)
 {
 	uint64_t *ino;
 	size_t nr;
-	int dir, err = msnap_fs_nodes_written(fs->nodes, &ino, &nr);
+	int dir, err = msnap_fs_direct_absorb(fs, 0);
 
+	if (!err)
+		err = msnap_fs_nodes_written(fs->nodes, &ino, &nr);
 	if (err || !nr)
 		return err;
 	dir = open_mount(fs->flush);

@@ -64,6 +64,7 @@ struct msnap_fs_gate;
 struct msnap_fs_flush;
 struct msnap_fs_ctl;
 struct msnap_fs_table;
+struct msnap_fs_direct;
 
 struct fs {
 	struct msnap_pool *pool;
@@ -74,7 +75,8 @@ struct fs {
 	struct msnap_fs_flush *flush;
 	struct msnap_fs_ctl *ctl;
 	struct msnap_fs_table *table;
-	const char *mode; /* "cached" */
+	struct msnap_fs_direct *direct; /* NULL: everything is cached */
+	const char *mode; /* "cached" or "direct" */
 	char mode_why[256];
 	bool was_clean; /* the last unmount was */
 

@@ -17,12 +17,14 @@
 #include "bdi.h"
 #include "ctl.h"
 #include "daemon.h"
+#include "direct.h"
 #include "flush.h"
 #include "gate.h"
 #include "log.h"
 #include "node.h"
 #include "ops.h"
 #include "opts.h"
+#include "passthrough.h"
 #include "reply.h"
 #include "snapdir.h"
 #include "stop.h"
@@ -67,15 +69,58 @@ static int open_pool(struct server *server)
 	return err;
 }
 
-static void choose_mode(struct server *server)
+static void set_cached(struct fs *fs, const char *why)
+{
+	fs->mode = "cached";
+	snprintf(fs->mode_why, sizeof(fs->mode_why), "%s", why);
+}
+
+/* Direct where it can be.  What the kernel says is known later: settle_mode(). */
+static int choose_mode(struct server *server)
+{
+	struct fs *fs = &server->fs;
+	char why[200] = "";
+	int err = msnap_fs_direct_recover(fs, why, sizeof(why));
+
+	if (err) {
+		msnap_fs_report_failed(&server->report, "%s", why);
+		return err;
+	}
+	set_cached(fs, "asked for with mode=cached");
+	if (server->opts.mode == MSNAP_FS_MODE_CACHED)
+		return 0;
+	if (server->opts.read_only) {
+		snprintf(why, sizeof(why), "a read-only mount needs no views");
+		err = -EROFS;
+	} else {
+		err = msnap_fs_direct_new(fs, why, sizeof(why), &fs->direct);
+	}
+	if (!err)
+		return 0;
+	if (server->opts.mode == MSNAP_FS_MODE_DIRECT) {
+		msnap_fs_report_failed(&server->report, "mode=direct cannot be: %s",
+				       why[0] ? why : strerror(-err));
+		return err;
+	}
+	set_cached(fs, why[0] ? why : strerror(-err));
+	return 0;
+}
+
+/* After the kernel's first request. */
+static bool settle_mode(struct server *server)
 {
 	struct fs *fs = &server->fs;
 
-	fs->mode = "cached";
-	snprintf(fs->mode_why, sizeof(fs->mode_why), "%s",
-		 server->opts.mode == MSNAP_FS_MODE_CACHED
-			 ? "asked for with mode=cached"
-			 : "mode=auto, and this version has no direct mode");
+	if (!fs->direct)
+		return true;
+	if (msnap_fs_pass_works()) {
+		fs->mode = "direct";
+		snprintf(fs->mode_why, sizeof(fs->mode_why), "kernel and host "
+			 "filesystem allow it");
+		return true;
+	}
+	set_cached(fs, "the kernel has no FUSE passthrough (Linux 6.9 has)");
+	return server->opts.mode != MSNAP_FS_MODE_DIRECT;
 }
 
 static int make_parts(struct server *server)
@@ -99,6 +144,7 @@ static int make_parts(struct server *server)
 
 static void free_parts(struct fs *fs)
 {
+	msnap_fs_direct_free(fs->direct);
 	msnap_fs_ctl_free(fs->ctl);
 	msnap_fs_table_free(fs->table);
 	msnap_fs_flush_free(fs->flush);
@@ -157,6 +203,8 @@ static int mount_it(struct server *server)
 	}
 	fuse_opt_free_args(&args);
 	server->mounted = !err;
+	if (!err && fs->direct)
+		err = msnap_fs_pass_prepare(fs);
 	if (!err)
 		return 0;
 	msnap_fs_log_last_libfuse(why, sizeof(why));
@@ -180,9 +228,14 @@ static void run_first(struct fs *fs, struct msnap_fs_job *job)
 	struct server *server = ((struct first_job *)job)->server;
 	struct stat st;
 
-	(void)fs;
 	if (stat(server->opts.dir, &st) == 0)
 		msnap_fs_bdi_tune(st.st_dev);
+	if (!settle_mode(server)) {
+		msnap_fs_report_failed(&server->report, "mode=direct cannot be: %s",
+				       fs->mode_why);
+		fuse_session_exit(fs->se);
+		return;
+	}
 	msnap_fs_log(LOG_INFO, "%s mounted on %s, mode %s (%s)",
 		     server->opts.pool, server->opts.dir, server->fs.mode,
 		     server->fs.mode_why);
@@ -250,8 +303,14 @@ static int finish(struct server *server)
 		msnap_fs_nodes_each_orphan(fs->nodes, evict_orphan, fs);
 	if (fs->se)
 		fuse_session_destroy(fs->se);
+	if (fs->pool && fs->direct)
+		err = msnap_fs_direct_finish(fs);
+	if (err)
+		msnap_fs_log(LOG_ERR, "contents of some files stay in %s.views until "
+			     "the next mount: %s", server->opts.pool,
+			     strerror(-err));
 	if (fs->pool)
-		err = msnap_pool_close(fs->pool);
+		err = msnap_pool_close(fs->pool) ?: err;
 	if (err)
 		msnap_fs_log(LOG_ERR, "%s: closing failed: %s",
 			     server->opts.pool, strerror(-err));
@@ -276,8 +335,9 @@ static int run(struct server *server)
 
 	msnap_fs_stop_block();
 	raise_limits();
-	choose_mode(server);
 	err = open_pool(server);
+	if (!err)
+		err = choose_mode(server);
 	if (!err) {
 		msnap_fs_snapdir_init(&server->fs);
 		err = make_parts(server);
@@ -300,6 +360,8 @@ int main(int argc, char **argv)
 		return 0;
 	case MSNAP_FS_PARSED_BAD:
 		return 2;
+	case MSNAP_FS_PARSED_FAILED:
+		return 1;
 	case MSNAP_FS_PARSED_OK:
 		break;
 	}

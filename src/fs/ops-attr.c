@@ -8,9 +8,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "direct.h"
 #include "ops.h"
 #include "reply.h"
 
@@ -81,6 +84,38 @@ static unsigned attr_to_set(const struct stat *st, int to_set,
 	return set;
 }
 
+static int set_view(int fd, const struct msnap_attr *attr, unsigned set)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT },
+				     { .tv_nsec = UTIME_OMIT } };
+
+	if (set & MSNAP_SET_SIZE && ftruncate(fd, (off_t)attr->size))
+		return -errno;
+	if (set & MSNAP_SET_ATIME)
+		times[0] = attr->atime;
+	if (set & MSNAP_SET_MTIME)
+		times[1] = attr->mtime;
+	return futimens(fd, times) ? -errno : 0;
+}
+
+/* Size and times are the view's while there is one. */
+static int set_contents(struct fs *fs, uint64_t node, const struct msnap_attr *attr,
+			unsigned set, struct msnap_attr *after)
+{
+	int err = 0, fd = msnap_fs_direct_lock(fs, node, set & MSNAP_SET_SIZE);
+
+	if (fd < -1)
+		return fd;
+	if (fd >= 0) {
+		err = set_view(fd, attr, set);
+		set &= ~MSNAP_SET_SIZE;
+	}
+	if (!err)
+		err = msnap_setattr(fs->pool, node, attr, set, after);
+	msnap_fs_direct_unlock(fs, node, fd);
+	return err;
+}
+
 void msnap_fs_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st,
 			 int to_set, struct fuse_file_info *fi)
 {
@@ -89,7 +124,10 @@ void msnap_fs_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *st,
 	int err = -EROFS;
 
 	(void)fi;
-	if (msnap_fs_is_live(node))
+	if (msnap_fs_is_live(node) &&
+	    set & (MSNAP_SET_SIZE | MSNAP_SET_MTIME | MSNAP_SET_ATIME))
+		err = set_contents(msnap_fs_of(req), node, &attr, set, &after);
+	else if (msnap_fs_is_live(node))
 		err = msnap_setattr(msnap_fs_of(req)->pool, node, &attr, set,
 				    &after);
 	if (err)

@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include "ctl.h"
+#include "direct.h"
 #include "flush.h"
 #include "gate.h"
 #include "node.h"
 #include "ops.h"
+#include "passthrough.h"
 #include "reply.h"
 
 /* ---- open ----------------------------------------------------------------- */
@@ -24,16 +26,34 @@ static bool is_write_open(uint64_t flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-int msnap_fs_start_open(struct fs *fs, uint64_t node, struct fuse_file_info *fi)
+/* The file handle: open(2)'s flags, and above them how it is open. */
+#define HOW_SHIFT 32
+
+static enum msnap_fs_how how_of(uint64_t fh)
+{
+	return (enum msnap_fs_how)(fh >> HOW_SHIFT);
+}
+
+int msnap_fs_start_open(struct fs *fs, uint64_t node, struct fuse_file_info *fi,
+			int *backing_id)
 {
 	uint64_t flags = (uint32_t)fi->flags;
+	enum msnap_fs_how how;
 	int err = msnap_fs_node_open(fs->nodes, node, is_write_open(flags));
 
 	if (err)
 		return err;
-	fi->fh = flags;
-	/* Contents change through this mount only, or the kernel is told. */
-	fi->keep_cache = 1;
+	err = msnap_fs_direct_open(fs, node, fi->flags, &how, backing_id);
+	if (err) {
+		if (msnap_fs_node_close(fs->nodes, node, is_write_open(flags)))
+			msnap_fs_evict(fs, node);
+		return err;
+	}
+	fi->fh = flags | (uint64_t)how << HOW_SHIFT;
+	/* Contents change through this mount only, or the kernel is told; but what
+	 * passes through leaves nothing behind, and must find nothing. */
+	fi->keep_cache = how == MSNAP_FS_CACHED;
+	fi->direct_io = how == MSNAP_FS_PLAIN;
 	/* Closing what was only read need not write back what others stored, nor
 	 * wait for them. */
 	fi->noflush = !is_write_open(flags);
@@ -42,7 +62,8 @@ int msnap_fs_start_open(struct fs *fs, uint64_t node, struct fuse_file_info *fi)
 
 void msnap_fs_end_open(struct fs *fs, uint64_t node, uint64_t fh)
 {
-	if (msnap_fs_node_close(fs->nodes, node, is_write_open(fh)))
+	msnap_fs_direct_close(fs, node, (int)(uint32_t)fh, how_of(fh));
+	if (msnap_fs_node_close(fs->nodes, node, is_write_open((uint32_t)fh)))
 		msnap_fs_evict(fs, node);
 }
 
@@ -51,15 +72,15 @@ void msnap_fs_op_open(fuse_req_t req, fuse_ino_t node,
 		      struct fuse_file_info *fi)
 {
 	struct fs *fs = msnap_fs_of(req);
-	int err = 0;
+	int backing_id, err = 0;
 
 	if (!msnap_fs_is_live(node) && is_write_open((uint32_t)fi->flags))
 		err = -EROFS;
 	if (!err)
-		err = msnap_fs_start_open(fs, node, fi);
+		err = msnap_fs_start_open(fs, node, fi, &backing_id);
 	if (err)
 		msnap_fs_reply(req, err);
-	else if (fuse_reply_open(req, fi) == -ENOENT)
+	else if (msnap_fs_pass_reply_open(req, fi, backing_id) == -ENOENT)
 		msnap_fs_end_open(fs, node, fi->fh);
 }
 
@@ -102,16 +123,13 @@ static void read_copied(fuse_req_t req, struct msnap_id id, size_t size,
  * Straight from the pool's memory.  Where that cannot be read the kernel finds
  * out while it copies, and answers EIO itself.
  */
-void msnap_fs_op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
-		      struct fuse_file_info *fi)
+static void read_engine(fuse_req_t req, uint64_t node, size_t size, off_t off)
 {
 	struct fs *fs = msnap_fs_of(req);
 	struct msnap_id id = msnap_fs_id(node);
 	struct msnap_read read;
 	int err = msnap_read_begin(fs->pool, id, (uint64_t)off, size, &read);
 
-	(void)fi;
-	fs->nr_reads++;
 	if (err) {
 		msnap_fs_reply(req, err);
 		return;
@@ -126,7 +144,50 @@ void msnap_fs_op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
 	msnap_read_end(fs->pool, &read);
 }
 
+static void read_view(fuse_req_t req, int fd, size_t size, off_t off)
+{
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+
+	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	buf.buf[0].fd = fd;
+	buf.buf[0].pos = off;
+	fuse_reply_data(req, &buf, 0);
+}
+
+void msnap_fs_op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
+		      struct fuse_file_info *fi)
+{
+	struct fs *fs = msnap_fs_of(req);
+	int fd = msnap_fs_direct_lock(fs, node, false);
+
+	(void)fi;
+	fs->nr_reads++;
+	if (fd < -1) {
+		msnap_fs_reply(req, fd);
+		return;
+	}
+	if (fd >= 0)
+		read_view(req, fd, size, off);
+	else
+		read_engine(req, node, size, off);
+	msnap_fs_direct_unlock(fs, node, fd);
+}
+
 /* ---- write ---------------------------------------------------------------- */
+
+static int write_view(int fd, const char *buf, size_t size, off_t off)
+{
+	while (size) {
+		ssize_t n = pwrite(fd, buf, size, off);
+
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		buf += n;
+		off += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
 
 /*
  * Pages that the kernel writes back.  The end of the file stays where it is: what
@@ -146,6 +207,22 @@ static int write_back(struct fs *fs, uint64_t ino, const char *buf, size_t size,
 	return err;
 }
 
+static int write_through(struct fs *fs, uint64_t node, const char *buf,
+			 size_t size, off_t off)
+{
+	int err, fd = msnap_fs_direct_lock(fs, node, true);
+
+	if (fd < -1)
+		return fd;
+	if (fd >= 0)
+		err = write_view(fd, buf, size, off);
+	else
+		err = msnap_pwrite(fs->pool, node, buf, size, (uint64_t)off,
+				   false);
+	msnap_fs_direct_unlock(fs, node, fd);
+	return err;
+}
+
 void msnap_fs_op_write(fuse_req_t req, fuse_ino_t node, const char *buf,
 		       size_t size, off_t off, struct fuse_file_info *fi)
 {
@@ -158,14 +235,26 @@ void msnap_fs_op_write(fuse_req_t req, fuse_ino_t node, const char *buf,
 	else if (fi->writepage)
 		err = write_back(fs, node, buf, size, off);
 	else
-		err = msnap_pwrite(fs->pool, node, buf, size, (uint64_t)off,
-				   false);
+		err = write_through(fs, node, buf, size, off);
 	if (err) {
 		msnap_fs_reply(req, err);
 		return;
 	}
 	fs->bytes_written += size;
 	fuse_reply_write(req, size);
+}
+
+/* What is in a view is safe there: see "Crashes" in direct.h. */
+static int sync_view(struct fs *fs, uint64_t node)
+{
+	int err = 0, fd = msnap_fs_direct_lock(fs, node, false);
+
+	if (fd < -1)
+		return fd;
+	if (fd >= 0 && fsync(fd))
+		err = -errno;
+	msnap_fs_direct_unlock(fs, node, fd);
+	return err;
 }
 
 /* Our own threads want the pages, not a commit. */
@@ -175,11 +264,13 @@ void msnap_fs_op_fsync(fuse_req_t req, fuse_ino_t node, int datasync,
 	struct fs *fs = msnap_fs_of(req);
 	int err = 0;
 
-	(void)node;
 	(void)datasync;
 	(void)fi;
-	if (!msnap_fs_flush_is_own(fs->flush, req))
-		err = msnap_commit(fs->pool);
+	if (!msnap_fs_flush_is_own(fs->flush, req)) {
+		err = sync_view(fs, node);
+		if (!err)
+			err = msnap_commit(fs->pool);
+	}
 	msnap_fs_reply(req, err);
 }
 
@@ -188,12 +279,22 @@ void msnap_fs_op_fsync(fuse_req_t req, fuse_ino_t node, int datasync,
 void msnap_fs_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off,
 			   off_t len, struct fuse_file_info *fi)
 {
-	int err = -EROFS;
+	struct fs *fs = msnap_fs_of(req);
+	int fd, err = -EROFS;
 
 	(void)fi;
-	if (msnap_fs_is_live(node))
-		err = msnap_fallocate(msnap_fs_of(req)->pool, node, mode,
-				      (uint64_t)off, (uint64_t)len);
+	if (msnap_fs_is_live(node)) {
+		fd = msnap_fs_direct_lock(fs, node, true);
+		if (fd >= 0)
+			err = fallocate(fd, mode, off, len) ? -errno : 0;
+		else if (fd == -1)
+			err = msnap_fallocate(fs->pool, node, mode,
+					      (uint64_t)off, (uint64_t)len);
+		else
+			err = fd;
+		if (fd >= -1)
+			msnap_fs_direct_unlock(fs, node, fd);
+	}
 	msnap_fs_reply(req, err);
 }
 
@@ -286,6 +387,37 @@ void msnap_fs_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence,
 /* The answer has 32 bits; what is left the caller asks for again. */
 #define COPY_MAX 0xfffff000ull
 
+/*
+ * What is in views goes into the engine first, and what the engine then has back
+ * into the target's view.  Neither lock is held across the other.
+ */
+static ssize_t copy_range(struct fs *fs, uint64_t src, uint64_t src_off,
+			  uint64_t dst, uint64_t off, uint64_t len)
+{
+	bool passed = msnap_fs_direct_is_passed(fs, dst);
+	int fd, err = msnap_fs_direct_absorb(fs, src);
+	ssize_t done;
+
+	if (!err && passed)
+		err = msnap_fs_direct_absorb(fs, dst);
+	if (err)
+		return err;
+	if (!passed) {
+		/* A view that is kept for the next open is no longer right. */
+		fd = msnap_fs_direct_lock(fs, dst, true);
+		if (fd < -1)
+			return fd;
+		done = msnap_copy_range(fs->pool, msnap_fs_id(src), src_off, dst,
+					off, len);
+		msnap_fs_direct_unlock(fs, dst, fd);
+		return done;
+	}
+	done = msnap_copy_range(fs->pool, msnap_fs_id(src), src_off, dst, off, len);
+	if (done > 0)
+		err = msnap_fs_direct_refresh(fs, dst);
+	return err ? err : done;
+}
+
 void msnap_fs_op_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_off,
 				 struct fuse_file_info *src_fi, fuse_ino_t dst,
 				 off_t off, struct fuse_file_info *fi,
@@ -298,10 +430,8 @@ void msnap_fs_op_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_off,
 	if (flags)
 		done = -EINVAL;
 	else if (msnap_fs_is_live(dst))
-		done = msnap_copy_range(msnap_fs_of(req)->pool,
-					msnap_fs_id(src), (uint64_t)src_off,
-					dst, (uint64_t)off,
-					len < COPY_MAX ? len : COPY_MAX);
+		done = copy_range(msnap_fs_of(req), src, (uint64_t)src_off, dst,
+				  (uint64_t)off, len < COPY_MAX ? len : COPY_MAX);
 	if (done < 0)
 		msnap_fs_reply(req, (int)done);
 	else

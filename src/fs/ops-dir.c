@@ -250,7 +250,7 @@ static size_t put_plus(struct listing *list, struct fs *fs, double timeout,
 		entry.attr.st_ino = found->node;
 		entry.attr.st_mode = DTTOIF(found->type);
 	} else {
-		msnap_fs_fill_entry(found->node, &attr, timeout, &entry);
+		msnap_fs_fill_entry(fs, found->node, &attr, timeout, &entry);
 	}
 	return fuse_add_direntry_plus(list->req, to, room, name, &entry,
 				      found->next);

@@ -13,6 +13,7 @@
 #include "flush.h"
 #include "node.h"
 #include "ops.h"
+#include "passthrough.h"
 #include "reply.h"
 #include "snapdir.h"
 
@@ -216,10 +217,10 @@ static void reply_create(fuse_req_t req, const struct msnap_attr *attr,
 {
 	struct fs *fs = msnap_fs_of(req);
 	struct fuse_entry_param entry;
-	int err = msnap_fs_node_ref(fs->nodes, attr->ino);
+	int backing_id = 0, err = msnap_fs_node_ref(fs->nodes, attr->ino);
 
 	if (!err) {
-		err = msnap_fs_start_open(fs, attr->ino, fi);
+		err = msnap_fs_start_open(fs, attr->ino, fi, &backing_id);
 		if (err)
 			msnap_fs_unref(fs, attr->ino, 1);
 	}
@@ -229,8 +230,8 @@ static void reply_create(fuse_req_t req, const struct msnap_attr *attr,
 	}
 	/* Made without a name: it goes with its last user. */
 	msnap_fs_gone(fs, attr);
-	msnap_fs_fill_entry(attr->ino, attr, MSNAP_FS_TIMEOUT, &entry);
-	if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
+	msnap_fs_fill_entry(fs, attr->ino, attr, MSNAP_FS_TIMEOUT, &entry);
+	if (msnap_fs_pass_reply_create(req, &entry, fi, backing_id) == -ENOENT) {
 		msnap_fs_end_open(fs, attr->ino, fi->fh);
 		msnap_fs_unref(fs, attr->ino, 1);
 	}

@@ -64,9 +64,12 @@ void msnap_fs_op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size,
 			     off_t off, struct fuse_file_info *fi);
 
 /* ops-data.c */
-/* Count an open and set what the kernel is told of it; @fi->fh gets the flags
- * that the file was opened with. */
-int msnap_fs_start_open(struct fs *fs, uint64_t node, struct fuse_file_info *fi);
+/*
+ * Count an open and set what the kernel is told of it; @fi->fh gets the flags that
+ * the file was opened with, and how (see direct.h).  *backing_id: for the reply.
+ */
+int msnap_fs_start_open(struct fs *fs, uint64_t node, struct fuse_file_info *fi,
+			int *backing_id);
 void msnap_fs_end_open(struct fs *fs, uint64_t node, uint64_t fh);
 void msnap_fs_op_open(fuse_req_t req, fuse_ino_t node,
 		      struct fuse_file_info *fi);

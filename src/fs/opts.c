@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fs.h"
 
@@ -124,10 +125,9 @@ static enum msnap_fs_parsed set_mode(struct msnap_fs_opts *opts,
 	else if (strcmp(value, "cached") == 0)
 		opts->mode = MSNAP_FS_MODE_CACHED;
 	else if (strcmp(value, "direct") == 0)
-		return bad("direct mode is not available in this version;"
-			   " use mode=cached or mode=auto");
+		opts->mode = MSNAP_FS_MODE_DIRECT;
 	else
-		return bad("mode=%s: no such mode; use mode=auto or mode=cached",
+		return bad("mode=%s: no such mode; use auto, direct or cached",
 			   value);
 	return MSNAP_FS_PARSED_OK;
 }
@@ -239,21 +239,31 @@ static enum msnap_fs_parsed set_flag(struct msnap_fs_opts *opts, int flag,
 	}
 }
 
+static enum msnap_fs_parsed path_failed(const char *path, int err)
+{
+	bad("%s: %s", path, strerror(err));
+	return MSNAP_FS_PARSED_FAILED;
+}
+
 /* The daemon changes its directory, so paths must not depend on it. */
 static enum msnap_fs_parsed set_paths(struct msnap_fs_opts *opts, int nr,
 				      char **path)
 {
+	struct stat st;
+
 	if (nr != 2)
 		return bad("%s (usage: " PROGRAM " POOL DIR [-o OPTION,...])",
 			   nr < 2 ? "a pool and a directory are needed"
 				  : "one pool and one directory are enough");
-	opts->dir = realpath(path[1], NULL);
-	if (!opts->dir)
-		return bad("%s: %s", path[1], strerror(errno));
 	opts->pool = realpath(path[0], NULL);
 	if (!opts->pool)
-		return bad("%s: %s", path[0], strerror(errno));
-	return MSNAP_FS_PARSED_OK;
+		return path_failed(path[0], errno);
+	opts->dir = realpath(path[1], NULL);
+	if (!opts->dir || stat(opts->dir, &st))
+		return path_failed(path[1], errno);
+	/* libfuse would mount on a file. */
+	return S_ISDIR(st.st_mode) ? MSNAP_FS_PARSED_OK
+				   : path_failed(path[1], ENOTDIR);
 }
 
 enum msnap_fs_parsed msnap_fs_opts_parse(int argc, char **argv,

@@ -13,6 +13,7 @@
 enum msnap_fs_mode {
 	MSNAP_FS_MODE_AUTO,
 	MSNAP_FS_MODE_CACHED,
+	MSNAP_FS_MODE_DIRECT,
 };
 
 struct msnap_fs_opts {
@@ -31,6 +32,7 @@ enum msnap_fs_parsed {
 	MSNAP_FS_PARSED_OK,
 	MSNAP_FS_PARSED_DONE, /* help or version was printed: exit 0 */
 	MSNAP_FS_PARSED_BAD,  /* one line was printed: exit 2 */
+	MSNAP_FS_PARSED_FAILED, /* the same, about a path: exit 1 */
 };
 
 enum msnap_fs_parsed msnap_fs_opts_parse(int argc, char **argv,

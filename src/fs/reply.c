@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "direct.h"
 #include "log.h"
 #include "node.h"
 #include "snapdir.h"
@@ -35,20 +36,28 @@ void msnap_fs_fill_stat(uint64_t node, const struct msnap_attr *attr,
 	st->st_ctim = attr->ctime;
 }
 
-/* Modes and times of .snap follow those of other things: not to be cached. */
-static double attr_timeout(uint64_t node)
+/*
+ * Modes and times of .snap follow those of other things: not to be cached.  Nor are
+ * those of a file that the kernel changes in its view.
+ */
+static double final_attr(struct fs *fs, uint64_t node, struct msnap_attr *attr)
 {
-	return msnap_fs_is_snapdir(node) ? 0 : MSNAP_FS_TIMEOUT;
+	if (msnap_fs_is_snapdir(node) || msnap_fs_direct_attr(fs, node, attr))
+		return 0;
+	return MSNAP_FS_TIMEOUT;
 }
 
-void msnap_fs_fill_entry(uint64_t node, const struct msnap_attr *attr,
-			 double entry_timeout, struct fuse_entry_param *entry)
+void msnap_fs_fill_entry(struct fs *fs, uint64_t node,
+			 const struct msnap_attr *attr, double entry_timeout,
+			 struct fuse_entry_param *entry)
 {
+	struct msnap_attr now = *attr;
+
 	memset(entry, 0, sizeof(*entry));
 	entry->ino = node;
 	entry->entry_timeout = entry_timeout;
-	entry->attr_timeout = attr_timeout(node);
-	msnap_fs_fill_stat(node, attr, &entry->attr);
+	entry->attr_timeout = final_attr(fs, node, &now);
+	msnap_fs_fill_stat(node, &now, &entry->attr);
 }
 
 void msnap_fs_reply(fuse_req_t req, int err)
@@ -59,10 +68,12 @@ void msnap_fs_reply(fuse_req_t req, int err)
 void msnap_fs_reply_attr(fuse_req_t req, uint64_t node,
 			 const struct msnap_attr *attr)
 {
+	struct msnap_attr now = *attr;
+	double timeout = final_attr(msnap_fs_of(req), node, &now);
 	struct stat st;
 
-	msnap_fs_fill_stat(node, attr, &st);
-	fuse_reply_attr(req, &st, attr_timeout(node));
+	msnap_fs_fill_stat(node, &now, &st);
+	fuse_reply_attr(req, &st, timeout);
 }
 
 void msnap_fs_reply_entry(fuse_req_t req, uint64_t node,
@@ -76,7 +87,7 @@ void msnap_fs_reply_entry(fuse_req_t req, uint64_t node,
 		msnap_fs_reply(req, err);
 		return;
 	}
-	msnap_fs_fill_entry(node, attr, entry_timeout, &entry);
+	msnap_fs_fill_entry(fs, node, attr, entry_timeout, &entry);
 	/* The caller was killed: the kernel took no reference. */
 	if (fuse_reply_entry(req, &entry) == -ENOENT)
 		msnap_fs_unref(fs, node, 1);
@@ -97,7 +108,10 @@ void msnap_fs_gone(struct fs *fs, const struct msnap_attr *gone)
 
 void msnap_fs_evict(struct fs *fs, uint64_t ino)
 {
-	int err = msnap_evict(fs->pool, ino);
+	int err;
+
+	msnap_fs_direct_forget(fs, ino);
+	err = msnap_evict(fs->pool, ino);
 
 	/* Its space comes back when the pool is next opened. */
 	if (err)

@@ -17,8 +17,9 @@ int msnap_fs_attr(struct fs *fs, uint64_t node, struct msnap_attr *attr);
 
 void msnap_fs_fill_stat(uint64_t node, const struct msnap_attr *attr,
 			struct stat *st);
-void msnap_fs_fill_entry(uint64_t node, const struct msnap_attr *attr,
-			 double entry_timeout, struct fuse_entry_param *entry);
+void msnap_fs_fill_entry(struct fs *fs, uint64_t node,
+			 const struct msnap_attr *attr, double entry_timeout,
+			 struct fuse_entry_param *entry);
 
 /* Zero on success, an error otherwise; @err is 0 or negative. */
 void msnap_fs_reply(fuse_req_t req, int err);

@@ -119,7 +119,11 @@ class Mount:
         self.mount()
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, kind, *rest):
         os.chdir("/")
+        if kind:
+            # What failed may still have files open: no clean end is possible.
+            subprocess.run(["pkill", "-9", "-f",
+                            "mount.memsnapfs " + self.pool])
         self.unmount()
         shutil.rmtree(self.top)

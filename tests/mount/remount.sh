@@ -106,14 +106,14 @@ one_line "unknown option" 2 "no_such" mount.memsnapfs "$P" "$M" -o no_such
 one_line "unknown flag" 2 "-Z" mount.memsnapfs "$P" "$M" -Z
 one_line "mode=direct" 2 "not available" mount.memsnapfs "$P" "$M" -o mode=direct
 one_line "bad commit" 2 "seconds" mount.memsnapfs "$P" "$M" -o commit=often
-one_line "no pool" 2 "No such file" mount.memsnapfs "$P.no" "$M"
-one_line "no directory" 2 "No such file" mount.memsnapfs "$P" "$M.no"
+one_line "no pool" 1 "No such file" mount.memsnapfs "$P.no" "$M"
+one_line "no directory" 1 "No such file" mount.memsnapfs "$P" "$M.no"
 head -c 8M /dev/zero >zeros
 one_line "not a pool" 1 "mkfs.memsnapfs" mount.memsnapfs zeros "$M"
 head -c 100M "$P" >short
 one_line "a truncated pool" 1 "short" mount.memsnapfs short "$M"
 : >file
-one_line "not a directory" 1 "$MSNAP_TMP/file" mount.memsnapfs "$P" file
+one_line "not a directory" 1 "file: Not a directory" mount.memsnapfs "$P" file
 same "--version" "mount.memsnapfs" "$(mount.memsnapfs --version | cut -d' ' -f1)"
 mount.memsnapfs --help | grep -q '^Usage: mount.memsnapfs' || fail "--help"
 ok "--help"

@@ -77,7 +77,7 @@ END_TEST
 
 int main(void)
 {
-	static const TTest *const tests[] = { an_empty_map_has_nothing,
+	const TTest *const tests[] = { an_empty_map_has_nothing,
 					      keeps_what_it_was_given,
 					      no_memory_loses_nothing, NULL };
 

@@ -27,7 +27,7 @@ static void start(unsigned type, unsigned level)
 	memset(&node, 0xa5, sizeof(node));
 	node.magic = put32(MSNAP_NODE_MAGIC);
 	node.blk = put64(NODE_BLK);
-	node.gen = put64(7);
+	node.gen = put64(200);
 	msnap_node_init(&node, type, level, 3);
 	nr = 0;
 }
@@ -76,19 +76,35 @@ static struct msnap_key any_key(unsigned type)
 {
 	struct msnap_key key = { 20 + rnd(30), 0 };
 
-	if (type != MSNAP_TREE_EXTENT)
+	if (type == MSNAP_TREE_CATALOG)
+		key.hi |= (rnd(2) ? (uint64_t)MSNAP_CAT_ORPHAN :
+				    (uint64_t)MSNAP_CAT_DROP) << 56;
+	else if (type != MSNAP_TREE_EXTENT)
 		key.lo = msnap_ns_key(0, MSNAP_NS_SYMLINK, rnd(50)).lo;
 	return key;
 }
 
+static unsigned catalog_val(struct msnap_key key, uint8_t *val)
+{
+	struct msnap_drop d = { msnap_ptr_store((struct msnap_ptr){ 77, 3 }),
+				put32(MSNAP_TREE_NS), put32(0) };
+
+	if (key.hi >> 56 == MSNAP_CAT_ORPHAN)
+		return 0;
+	memcpy(val, &d, sizeof(d));
+	return sizeof(d);
+}
+
 /* A symlink's record may have any bytes; an extent's may not. */
-static unsigned any_val(unsigned type, uint8_t *val)
+static unsigned any_val(unsigned type, struct msnap_key key, uint8_t *val)
 {
 	struct msnap_extent *ex = (void *)val;
 	unsigned len = rnd(8) ? 1 + rnd(40) : 1 + rnd(MSNAP_CHUNK), i;
 
 	for (i = 0; i < len; i++)
 		val[i] = rnd(256);
+	if (type == MSNAP_TREE_CATALOG)
+		return catalog_val(key, val);
 	if (type != MSNAP_TREE_EXTENT)
 		return len;
 	ex->blk = put64(50);
@@ -103,7 +119,7 @@ static void random_change(unsigned type)
 {
 	struct msnap_key key = any_key(type);
 	uint8_t val[MSNAP_VAL_MAX];
-	unsigned len = any_val(type, val), i, n;
+	unsigned len = any_val(type, key, val), i, n;
 	bool found;
 
 	i = msnap_node_search(&node, key, &found);
@@ -151,6 +167,12 @@ END_TEST
 START_TEST(extent_leaf_against_model)
 {
 	random_leaf(MSNAP_TREE_EXTENT);
+}
+END_TEST
+
+START_TEST(empty_values_among_others)
+{
+	random_leaf(MSNAP_TREE_CATALOG);
 }
 END_TEST
 
@@ -323,8 +345,9 @@ END_TEST
 
 int main(void)
 {
-	static const TTest *const tests[] = {
+	const TTest *const tests[] = {
 		leaf_against_model, extent_leaf_against_model,
+		empty_values_among_others,
 		largest_values_fit_three_times, empty_values, inner_entries,
 		routing, refuses_bad_headers, refuses_bad_slots,
 		refuses_bad_inner_nodes, NULL

@@ -99,7 +99,7 @@ END_TEST
 
 int main(void)
 {
-	static const TTest *const tests[] = {
+	const TTest *const tests[] = {
 		merges_only_what_continues, grows, moves_all,
 		no_memory_changes_nothing, add_after_reserve_needs_no_memory,
 		NULL

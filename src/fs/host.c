@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define BLOCK 4096
+#define BATCH 256 /* extents asked for at a time */
+
+int msnap_fs_host_share(int src, uint64_t src_off, int dst, uint64_t dst_off,
+			uint64_t len)
+{
+	struct file_clone_range range = { src, src_off, len, dst_off };
+	int res;
+
+	do {
+		res = ioctl(dst, FICLONERANGE, &range);
+	} while (res && errno == EINTR);
+	return res ? -errno : 0;
+}
+
+int msnap_fs_host_share_all(int src, int dst)
+{
+	int res;
+
+	do {
+		res = ioctl(dst, FICLONE, src);
+	} while (res && errno == EINTR);
+	return res ? -errno : 0;
+}
+
+static int try_share(int a, int b)
+{
+	static const char block[BLOCK] = { 1 };
+	struct msnap_fs_wheres at = { 0 };
+	int err;
+
+	if (pwrite(a, block, sizeof(block), 0) != (ssize_t)sizeof(block))
+		return errno ? -errno : -EIO;
+	err = msnap_fs_host_share(a, 0, b, 0, BLOCK);
+	if (!err)
+		err = msnap_fs_host_where(b, 0, BLOCK, &at);
+	if (!err && (at.nr != 1 || !at.at[0].known))
+		err = -EOPNOTSUPP;
+	msnap_fs_wheres_free(&at);
+	return err;
+}
+
+int msnap_fs_host_can_share(int dir)
+{
+	int a = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int b = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int err = a < 0 || b < 0 ? -errno : try_share(a, b);
+
+	if (a >= 0)
+		close(a);
+	if (b >= 0)
+		close(b);
+	return err;
+}
+
+static int add(struct msnap_fs_wheres *out, const struct msnap_fs_where *where)
+{
+	if (out->nr == out->cap) {
+		size_t cap = out->cap ? out->cap * 2 : 64;
+		void *at = realloc(out->at, cap * sizeof(*out->at));
+
+		if (!at)
+			return -ENOMEM;
+		out->at = at;
+		out->cap = cap;
+	}
+	out->at[out->nr++] = *where;
+	return 0;
+}
+
+/* Places that are not the file's blocks on the device. */
+#define NO_PLACE (FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC | \
+		  FIEMAP_EXTENT_ENCODED | FIEMAP_EXTENT_DATA_INLINE | \
+		  FIEMAP_EXTENT_DATA_TAIL | FIEMAP_EXTENT_NOT_ALIGNED)
+
+/* Cut to the range; extents may begin before it and end behind it. */
+static int add_extent(struct msnap_fs_wheres *out, const struct fiemap_extent *fe,
+		      uint64_t off, uint64_t end)
+{
+	uint64_t from = fe->fe_logical > off ? fe->fe_logical : off;
+	uint64_t to = fe->fe_logical + fe->fe_length;
+	struct msnap_fs_where where = {
+		.off = from,
+		.phys = fe->fe_physical + (from - fe->fe_logical),
+		.known = !(fe->fe_flags & (NO_PLACE | FIEMAP_EXTENT_UNWRITTEN)),
+		.zeros = fe->fe_flags & FIEMAP_EXTENT_UNWRITTEN,
+	};
+
+	if (to > end)
+		to = end;
+	if (to <= from)
+		return 0;
+	where.len = to - from;
+	return add(out, &where);
+}
+
+int msnap_fs_host_where(int fd, uint64_t off, uint64_t len,
+			struct msnap_fs_wheres *out)
+{
+	uint64_t pos = off, end = off + len;
+	struct fiemap *map = malloc(sizeof(*map) +
+				    BATCH * sizeof(struct fiemap_extent));
+	bool last = false;
+	int err = map ? 0 : -ENOMEM;
+
+	while (!err && !last && pos < end) {
+		memset(map, 0, sizeof(*map));
+		map->fm_start = pos;
+		map->fm_length = end - pos;
+		map->fm_flags = FIEMAP_FLAG_SYNC;
+		map->fm_extent_count = BATCH;
+		if (ioctl(fd, FS_IOC_FIEMAP, map)) {
+			err = -errno;
+			break;
+		}
+		last = map->fm_mapped_extents < BATCH;
+		for (unsigned i = 0; !err && i < map->fm_mapped_extents; i++) {
+			const struct fiemap_extent *fe = &map->fm_extents[i];
+
+			err = add_extent(out, fe, off, end);
+			pos = fe->fe_logical + fe->fe_length;
+			last |= !!(fe->fe_flags & FIEMAP_EXTENT_LAST);
+		}
+	}
+	free(map);
+	return err;
+}
+
+void msnap_fs_wheres_free(struct msnap_fs_wheres *wheres)
+{
+	free(wheres->at);
+	*wheres = (struct msnap_fs_wheres){ 0 };
+}

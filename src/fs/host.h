@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * host.h - the filesystem that the pool's file is on: sharing blocks between files,
+ * and telling where they are.
+ *
+ * What it does not do: it knows no pool, no inode and no request.  Stateless.
+ */
+#ifndef MSNAP_FS_HOST_H
+#define MSNAP_FS_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * @len bytes of @src at @src_off appear in @dst at @dst_off, sharing the blocks
+ * (FICLONERANGE).  All multiples of 4096.  -EOPNOTSUPP, -EXDEV, -EINVAL: it cannot.
+ */
+int msnap_fs_host_share(int src, uint64_t src_off, int dst, uint64_t dst_off,
+			uint64_t len);
+/* All of @src, at one instant, even when it is being changed (FICLONE). */
+int msnap_fs_host_share_all(int src, int dst);
+
+/* Can files in directory @dir share blocks?  0, or -errno: why not. */
+int msnap_fs_host_can_share(int dir);
+
+/* Where a stretch of a file is. */
+struct msnap_fs_where {
+	uint64_t off;  /* bytes, in the file */
+	uint64_t len;  /* bytes */
+	uint64_t phys; /* bytes, on the device */
+	bool known;    /* phys says so, and the data are there */
+	bool zeros;    /* allocated, never written */
+};
+
+struct msnap_fs_wheres {
+	struct msnap_fs_where *at;
+	size_t nr, cap;
+};
+
+/*
+ * Append where bytes @off..@off+@len of @fd are, ascending, holes left out (FIEMAP).
+ * Dirty pages are given their place first.
+ */
+int msnap_fs_host_where(int fd, uint64_t off, uint64_t len,
+			struct msnap_fs_wheres *out);
+void msnap_fs_wheres_free(struct msnap_fs_wheres *wheres);
+
+#endif

@@ -1,0 +1,582 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * view.c - see view.h.
+ *
+ * What is new in a view is found by comparing where its blocks are with where the
+ * pool's are that the engine maps there: the host's filesystem moved those that
+ * were stored to.  The last block, when the file ends inside it, cannot be shared
+ * (FICLONERANGE wants whole blocks but at the end of both files); it is copied, and
+ * compared by content.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "view.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host.h"
+#include "log.h"
+
+#define BLOCK 4096u
+#define MAX_PIECES 65536 /* a view of more takes most of a second to build */
+
+struct msnap_fs_views {
+	struct msnap_pool *pool;
+	int dir;
+	_Atomic unsigned serial; /* of names for files that are being built */
+};
+
+/* ---- the directory --------------------------------------------------------- */
+
+static int open_dir(const char *path)
+{
+	int fd;
+
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return -errno;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int refuse(int err, char *why, size_t size, const char *path, int dir)
+{
+	snprintf(why, size, "files cannot share blocks in %s: %s", path,
+		 strerror(-err));
+	if (dir >= 0)
+		close(dir);
+	rmdir(path);
+	return err;
+}
+
+int msnap_fs_views_new(struct msnap_pool *pool, const char *pool_path, char *why,
+		       size_t why_size, struct msnap_fs_views **out)
+{
+	char path[PATH_MAX];
+	struct msnap_fs_views *views;
+	int dir, err;
+
+	if (msnap_pool_fd(pool) < 0) {
+		snprintf(why, why_size, "the pool is a device, not a file on a "
+			 "filesystem that can share blocks");
+		return -EOPNOTSUPP;
+	}
+	if (snprintf(path, sizeof(path), "%s.views", pool_path) >=
+	    (int)sizeof(path))
+		return refuse(-ENAMETOOLONG, why, why_size, pool_path, -1);
+	dir = open_dir(path);
+	err = dir < 0 ? dir : msnap_fs_host_can_share(dir);
+	if (err)
+		return refuse(err, why, why_size, path, dir);
+	views = calloc(1, sizeof(*views));
+	if (!views)
+		return refuse(-ENOMEM, why, why_size, path, dir);
+	views->pool = pool;
+	views->dir = dir;
+	*out = views;
+	return 0;
+}
+
+void msnap_fs_views_free(struct msnap_fs_views *views)
+{
+	if (views)
+		close(views->dir);
+	free(views);
+}
+
+void msnap_fs_views_clear(struct msnap_fs_views *views)
+{
+	int fd = openat(views->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	while (dir && (de = readdir(dir)))
+		if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
+			unlinkat(views->dir, de->d_name, 0);
+	if (dir)
+		closedir(dir);
+	else if (fd >= 0)
+		close(fd);
+}
+
+struct msnap_fs_view_name msnap_fs_view_of(uint64_t ino)
+{
+	struct msnap_fs_view_name name;
+
+	snprintf(name.text, sizeof(name.text), "%" PRIu64, ino);
+	return name;
+}
+
+struct msnap_fs_view_name
+msnap_fs_view_of_identity(const struct msnap_identity *identity)
+{
+	struct msnap_fs_view_name name;
+
+	snprintf(name.text, sizeof(name.text),
+		 "s%" PRIu64 "-%" PRIu64 "-%" PRIu64, identity->blk,
+		 identity->gen, identity->size);
+	return name;
+}
+
+int msnap_fs_view_open(struct msnap_fs_views *views,
+		       const struct msnap_fs_view_name *name)
+{
+	int fd = openat(views->dir, name->text, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+void msnap_fs_view_remove(struct msnap_fs_views *views,
+			  const struct msnap_fs_view_name *name)
+{
+	if (unlinkat(views->dir, name->text, 0) && errno != ENOENT)
+		msnap_fs_log(LOG_WARNING, "view %s cannot be removed: %s",
+			     name->text, strerror(errno));
+}
+
+/* ---- what the engine maps ---------------------------------------------------- */
+
+struct pieces {
+	struct msnap_piece *at;
+	size_t nr, cap;
+	int err;
+};
+
+static int add_piece(void *arg, const struct msnap_piece *piece)
+{
+	struct pieces *p = arg;
+
+	if (p->nr == p->cap) {
+		size_t cap = p->cap ? p->cap * 2 : 64;
+		void *at = realloc(p->at, cap * sizeof(*p->at));
+
+		if (!at) {
+			p->err = -ENOMEM;
+			return 1;
+		}
+		p->at = at;
+		p->cap = cap;
+	}
+	p->at[p->nr++] = *piece;
+	return 0;
+}
+
+/* MSNAP_EXT_UNWRITTEN of the engine's format: allocated, reads as zeros. */
+#define UNWRITTEN 1u
+
+static bool has_data(const struct msnap_piece *p)
+{
+	return !(p->flags & UNWRITTEN);
+}
+
+static int get_pieces(struct msnap_fs_views *views, struct msnap_id id,
+		      struct pieces *p)
+{
+	int err;
+
+	*p = (struct pieces){ 0 };
+	err = msnap_map(views->pool, id, 0, add_piece, p);
+	return err ? err : p->err;
+}
+
+static uint64_t whole_blocks(uint64_t size)
+{
+	return size & ~(uint64_t)(BLOCK - 1);
+}
+
+/* ---- pool to view -------------------------------------------------------------- */
+
+static int share_piece(struct msnap_fs_views *views, const struct msnap_piece *p,
+		       uint64_t size, int fd)
+{
+	uint64_t end = p->off + p->len, limit = whole_blocks(size);
+
+	if (!has_data(p)) {
+		int res = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)p->off,
+				    (off_t)p->len);
+
+		return res ? -errno : 0;
+	}
+	if (end > limit)
+		end = limit;
+	if (end <= p->off)
+		return 0;
+	return msnap_fs_host_share(msnap_pool_fd(views->pool), p->blk * BLOCK, fd,
+				   p->off, end - p->off);
+}
+
+static int copy_tail(struct msnap_fs_views *views, struct msnap_id id, int fd,
+		     uint64_t size)
+{
+	uint64_t off = whole_blocks(size);
+	size_t len = size - off;
+	char buf[BLOCK];
+	ssize_t n;
+
+	if (!len)
+		return 0;
+	n = msnap_pread(views->pool, id, buf, len, off);
+	if (n < 0)
+		return (int)n;
+	if (pwrite(fd, buf, (size_t)n, (off_t)off) != n)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+static int set_mtime(int fd, const struct msnap_attr *attr)
+{
+	const struct timespec times[2] = { attr->atime, attr->mtime };
+
+	return futimens(fd, times) ? -errno : 0;
+}
+
+static int fill(struct msnap_fs_views *views, struct msnap_id id, int fd)
+{
+	struct msnap_attr attr;
+	struct pieces p = { 0 };
+	int err = msnap_getattr(views->pool, id, &attr);
+
+	if (!err)
+		err = get_pieces(views, id, &p);
+	if (!err && p.nr > MAX_PIECES)
+		err = -E2BIG;
+	if (!err && ftruncate(fd, (off_t)attr.size))
+		err = -errno;
+	for (size_t i = 0; !err && i < p.nr; i++)
+		err = share_piece(views, &p.at[i], attr.size, fd);
+	if (!err)
+		err = copy_tail(views, id, fd, attr.size);
+	if (!err)
+		err = set_mtime(fd, &attr);
+	free(p.at);
+	return err;
+}
+
+int msnap_fs_view_build(struct msnap_fs_views *views, struct msnap_id id,
+			const struct msnap_fs_view_name *name)
+{
+	char tmp[32];
+	int fd, err;
+
+	snprintf(tmp, sizeof(tmp), "new-%u", views->serial++);
+	fd = openat(views->dir, tmp,
+		    O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	err = fill(views, id, fd);
+	if (!err && renameat(views->dir, tmp, views->dir, name->text))
+		err = -errno;
+	if (err)
+		unlinkat(views->dir, tmp, 0);
+	close(fd);
+	return err;
+}
+
+/* ---- comparing ---------------------------------------------------------------------- */
+
+struct imports {
+	struct msnap_import *at;
+	size_t nr, cap;
+};
+
+static int add_import(struct imports *im, uint64_t off, uint64_t len, bool hole)
+{
+	struct msnap_import *last = im->nr ? &im->at[im->nr - 1] : NULL;
+
+	if (last && last->hole == hole && last->off + last->len == off) {
+		last->len += len;
+		return 0;
+	}
+	if (im->nr == im->cap) {
+		size_t cap = im->cap ? im->cap * 2 : 64;
+		void *at = realloc(im->at, cap * sizeof(*im->at));
+
+		if (!at)
+			return -ENOMEM;
+		im->at = at;
+		im->cap = cap;
+	}
+	im->at[im->nr++] = (struct msnap_import){ off, len, hole };
+	return 0;
+}
+
+/* Where the engine's pieces are on the device, at offsets of the file. */
+static int places(struct msnap_fs_views *views, const struct pieces *p,
+		  uint64_t limit, struct msnap_fs_wheres *out)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < p->nr && p->at[i].off < limit; i++) {
+		const struct msnap_piece *piece = &p->at[i];
+		uint64_t start = piece->blk * BLOCK, len = piece->len;
+		size_t first = out->nr;
+
+		if (!has_data(piece))
+			continue;
+		if (len > limit - piece->off)
+			len = limit - piece->off;
+		err = msnap_fs_host_where(msnap_pool_fd(views->pool), start, len,
+					  out);
+		for (size_t k = first; !err && k < out->nr; k++)
+			out->at[k].off = out->at[k].off - start + piece->off;
+	}
+	return err;
+}
+
+/* The stretch of one side that the position is in, or the gap before the next. */
+struct side {
+	const struct msnap_fs_wheres *list;
+	size_t i;
+};
+
+static const struct msnap_fs_where *at(struct side *s, uint64_t pos, uint64_t *end)
+{
+	const struct msnap_fs_wheres *l = s->list;
+
+	while (s->i < l->nr && l->at[s->i].off + l->at[s->i].len <= pos)
+		s->i++;
+	if (s->i == l->nr)
+		return NULL;
+	if (l->at[s->i].off > pos) {
+		if (l->at[s->i].off < *end)
+			*end = l->at[s->i].off;
+		return NULL;
+	}
+	if (l->at[s->i].off + l->at[s->i].len < *end)
+		*end = l->at[s->i].off + l->at[s->i].len;
+	return l->at[s->i].zeros ? NULL : &l->at[s->i];
+}
+
+static bool same_place(const struct msnap_fs_where *a, const struct msnap_fs_where *b,
+		       uint64_t pos)
+{
+	return a && b && a->known && b->known &&
+	       a->phys + (pos - a->off) == b->phys + (pos - b->off);
+}
+
+/* Engine pieces that have data: a place the pool has no block for reads as zeros
+ * there, but differs from what a view without a block has only in name. */
+static int sweep(const struct msnap_fs_wheres *view,
+		 const struct msnap_fs_wheres *pool, uint64_t limit,
+		 struct imports *out)
+{
+	struct side v = { view, 0 }, p = { pool, 0 };
+	uint64_t pos = 0;
+	int err = 0;
+
+	while (!err && pos < limit) {
+		uint64_t end = limit;
+		const struct msnap_fs_where *a = at(&v, pos, &end);
+		const struct msnap_fs_where *b = at(&p, pos, &end);
+
+		if ((a || b) && !same_place(a, b, pos))
+			err = add_import(out, pos, end - pos, !a);
+		pos = end;
+	}
+	return err;
+}
+
+/* What differs between view @fd, of @size bytes, and the engine, in whole blocks. */
+static int compare(struct msnap_fs_views *views, uint64_t ino, int fd, uint64_t size,
+		   struct imports *out)
+{
+	struct msnap_fs_wheres view = { 0 }, pool = { 0 };
+	uint64_t limit = whole_blocks(size);
+	struct pieces p = { 0 };
+	int err = get_pieces(views, msnap_live(ino), &p);
+
+	if (!err)
+		err = places(views, &p, limit, &pool);
+	if (!err)
+		err = msnap_fs_host_where(fd, 0, limit, &view);
+	if (!err)
+		err = sweep(&view, &pool, limit, out);
+	msnap_fs_wheres_free(&view);
+	msnap_fs_wheres_free(&pool);
+	free(p.at);
+	return err;
+}
+
+/* Does the end inside the last block differ?  1, 0 or an error. */
+static int compare_tail(struct msnap_fs_views *views, uint64_t ino, int fd,
+			uint64_t size, char *tail)
+{
+	uint64_t off = whole_blocks(size);
+	size_t len = size - off;
+	char have[BLOCK];
+	ssize_t n;
+
+	if (!len)
+		return 0;
+	if (pread(fd, tail, len, (off_t)off) != (ssize_t)len)
+		return errno ? -errno : -EIO;
+	n = msnap_pread(views->pool, msnap_live(ino), have, len, off);
+	if (n < 0)
+		return (int)n;
+	return n != (ssize_t)len || memcmp(have, tail, len) != 0;
+}
+
+/* ---- view to pool ---------------------------------------------------------------------- */
+
+struct look {
+	struct stat st;
+	struct imports differ;
+	char tail[BLOCK];
+	bool tail_differs;
+	bool any;
+};
+
+static int look(struct msnap_fs_views *views, uint64_t ino, int fd, struct look *l)
+{
+	struct msnap_attr attr;
+	int err = msnap_getattr(views->pool, msnap_live(ino), &attr);
+
+	if (!err && fstat(fd, &l->st))
+		err = -errno;
+	if (!err)
+		err = compare(views, ino, fd, (uint64_t)l->st.st_size, &l->differ);
+	if (!err) {
+		int res = compare_tail(views, ino, fd, (uint64_t)l->st.st_size,
+				       l->tail);
+
+		l->tail_differs = res > 0;
+		err = res < 0 ? res : 0;
+	}
+	l->any = l->differ.nr || l->tail_differs ||
+		 attr.size != (uint64_t)l->st.st_size;
+	return err;
+}
+
+static int import(struct msnap_fs_views *views, uint64_t ino, int fd,
+		  const struct look *l)
+{
+	uint64_t size = (uint64_t)l->st.st_size;
+	int err = msnap_import(views->pool, ino, fd, l->differ.at, l->differ.nr, size,
+			       &l->st.st_mtim);
+
+	if (!err && l->tail_differs)
+		err = msnap_pwrite(views->pool, ino, l->tail,
+				   size - whole_blocks(size), whole_blocks(size),
+				   true);
+	return err;
+}
+
+/* A copy of the view at one instant; the kernel keeps stores out meanwhile. */
+static int freeze(struct msnap_fs_views *views, int fd)
+{
+	int frozen = openat(views->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	struct stat st;
+	int err;
+
+	if (frozen < 0)
+		return -errno;
+	err = msnap_fs_host_share_all(fd, frozen);
+	if (!err && !fstat(fd, &st)) {
+		const struct timespec times[2] = { st.st_atim, st.st_mtim };
+
+		futimens(frozen, times);
+	}
+	if (!err)
+		return frozen;
+	close(frozen);
+	return err;
+}
+
+static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd)
+{
+	struct look l = { 0 };
+	int frozen = freeze(views, fd);
+	int err = frozen < 0 ? frozen : look(views, ino, frozen, &l);
+
+	if (!err && l.any)
+		err = import(views, ino, frozen, &l);
+	free(l.differ.at);
+	if (frozen >= 0)
+		close(frozen);
+	return err;
+}
+
+int msnap_fs_view_absorb(struct msnap_fs_views *views, uint64_t ino, int fd,
+			 bool quiet)
+{
+	struct look l = { 0 };
+	/* What the engine will have must not be newer than the view after a crash. */
+	int err = fsync(fd) ? -errno : look(views, ino, fd, &l);
+
+	/* Nothing new anywhere: the cut is here, before whatever comes. */
+	if (!err && l.any)
+		err = quiet ? import(views, ino, fd, &l) :
+			      absorb_frozen(views, ino, fd);
+	free(l.differ.at);
+	return err ? err : l.any;
+}
+
+/* ---- after a rollback -------------------------------------------------------------------- */
+
+static int make_hole(int fd, const struct msnap_import *r)
+{
+	int res = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			    (off_t)r->off, (off_t)r->len);
+
+	return res ? -errno : 0;
+}
+
+/* The part of piece @p that is in the range. */
+static int share_part(struct msnap_fs_views *views, const struct msnap_piece *p,
+		      const struct msnap_import *r, int fd)
+{
+	uint64_t from = p->off > r->off ? p->off : r->off;
+	uint64_t to = p->off + p->len;
+
+	if (to > r->off + r->len)
+		to = r->off + r->len;
+	if (from >= to || !has_data(p))
+		return 0;
+	return msnap_fs_host_share(msnap_pool_fd(views->pool),
+				   p->blk * BLOCK + (from - p->off), fd, from,
+				   to - from);
+}
+
+static int refresh_range(struct msnap_fs_views *views, const struct pieces *p,
+			 const struct msnap_import *r, int fd)
+{
+	int err = make_hole(fd, r);
+
+	for (size_t i = 0; !err && i < p->nr; i++)
+		err = share_part(views, &p->at[i], r, fd);
+	return err;
+}
+
+int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
+{
+	struct msnap_id id = msnap_live(ino);
+	struct imports differ = { 0 };
+	struct pieces p = { 0 };
+	struct msnap_attr attr;
+	int err = msnap_getattr(views->pool, id, &attr);
+
+	if (!err && ftruncate(fd, (off_t)attr.size))
+		err = -errno;
+	if (!err)
+		err = compare(views, ino, fd, attr.size, &differ);
+	if (!err)
+		err = get_pieces(views, id, &p);
+	for (size_t i = 0; !err && i < differ.nr; i++)
+		err = refresh_range(views, &p, &differ.at[i], fd);
+	if (!err)
+		err = copy_tail(views, id, fd, attr.size);
+	if (!err)
+		err = set_mtime(fd, &attr);
+	free(differ.at);
+	free(p.at);
+	return err;
+}

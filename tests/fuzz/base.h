@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * base.h - the content of the fuzzer's base images.
+ */
+#ifndef TESTS_FUZZ_BASE_H
+#define TESTS_FUZZ_BASE_H
+
+#include <stdbool.h>
+
+#include "cow/persist.h"
+
+/*
+ * Make a pool in @mem, always the same one: identity and seed of the hashes are
+ * fixed.  @rich: with something of everything; @clean: with a clean end.  Ends
+ * the program when it cannot.
+ */
+void fuzz_base_make(struct msnap_mem *mem, bool rich, bool clean);
+
+#endif

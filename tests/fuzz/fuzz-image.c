@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fuzz-image.c - hostile pools.
+ *
+ * An input is a program: which base image, how to open it, mutations of the image,
+ * and calls to make.  Whatever it says, no call may crash, hang, leak or touch
+ * memory that is not its own; and calls on a pool that the checker found sound leave
+ * it sound.
+ *
+ * With clang's libFuzzer (make fuzz) it searches for inputs.  Otherwise it is a
+ * program that runs the files it is given, for AFL++ and to run a find again:
+ *
+ *   fuzz-image [-v] FILE...    run these inputs
+ *   fuzz-image -r NR [SEED]    run NR pseudo-random inputs
+ *   fuzz-image                 all of tests/fuzz/cases/ and 3,000 random ones
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cow/pool.h"
+#include "exercise.h"
+#include "image.h"
+
+#if defined(__has_include)
+#if __has_include("cow/repair.h")
+#include "cow/repair.h"
+#define HAVE_REPAIR 1
+#endif
+#endif
+
+#define MAX_MUTATIONS 16
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+
+static bool verbose;
+static bool damage; /* the engine logged some */
+
+static void log_line(void *arg, int level, const char *line)
+{
+	(void)arg;
+	if (level <= 3)
+		damage = true;
+	if (verbose)
+		fprintf(stderr, "  log %d: %s\n", level, line);
+}
+
+/* What the input's second byte says. */
+enum {
+	HOW_RDONLY = 1,
+	HOW_REBUILD = 2,
+	HOW_PREVIOUS = 4,
+	HOW_PAGES = 8,	 /* copies are not durable */
+	HOW_ABANDON = 16, /* no clean end */
+	HOW_REPAIR = 32,
+};
+
+static struct msnap_pool *open_pool(struct msnap_mem *mem, uint8_t how)
+{
+	struct msnap_open_args args = { .flags = MSNAP_OPEN_NO_BACKGROUND,
+					.log = log_line };
+	struct msnap_pool *pool;
+	struct msnap_why why;
+	int err;
+
+	if (how & HOW_RDONLY)
+		args.flags |= MSNAP_OPEN_RDONLY;
+	if (how & HOW_REBUILD)
+		args.flags |= MSNAP_OPEN_REBUILD;
+	if (how & HOW_PREVIOUS)
+		args.flags |= MSNAP_OPEN_PREVIOUS;
+	mem->copy_is_durable = !(how & HOW_PAGES);
+	mem->read_only = how & HOW_RDONLY;
+	err = msnap_pool_open_mem(mem, "image", &args, &pool, &why);
+	if (err && verbose)
+		fprintf(stderr, "  open: %s\n", why.text);
+	return err ? NULL : pool;
+}
+
+/* A sound pool stays sound. */
+static void must_be_sound(struct msnap_pool *pool)
+{
+	if (fuzz_check(pool, verbose) == 0)
+		return;
+	fuzz_check(pool, true);
+	fprintf(stderr, "fuzz-image: the pool was sound and is not any more\n");
+	abort();
+}
+
+static void use(struct msnap_pool *pool, struct fuzz_input *in)
+{
+	bool sound;
+
+	fuzz_read_all(pool);
+	sound = !damage && fuzz_check(pool, verbose) == 0 && !damage;
+	fuzz_modify(pool, in);
+	if (sound && !damage)
+		must_be_sound(pool);
+}
+
+static void use_again(struct msnap_mem *mem)
+{
+	struct msnap_pool *pool = open_pool(mem, HOW_RDONLY);
+
+	if (!pool)
+		return;
+	fuzz_read_all(pool);
+	msnap_pool_close(pool);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_input in = { data, size };
+	uint8_t base = fuzz_u8(&in), how = fuzz_u8(&in);
+	unsigned nr = fuzz_u8(&in) % (MAX_MUTATIONS + 1);
+	struct msnap_mem *mem = fuzz_image_get(base % FUZZ_NR_BASES);
+	struct msnap_pool *pool;
+
+	damage = false;
+	while (nr-- && in.left)
+		fuzz_image_mutate(&in);
+	fuzz_image_seal();
+	pool = open_pool(mem, how);
+	if (!pool)
+		return 0;
+	use(pool, &in);
+	if (how & HOW_ABANDON)
+		msnap_pool_abandon(pool);
+	else
+		msnap_pool_close(pool);
+	use_again(mem);
+	return 0;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	fuzz_image_init();
+	return 0;
+}
+
+#ifndef MSNAP_LIBFUZZER
+
+static const char *running; /* for on_alarm() */
+
+static void on_alarm(int sig)
+{
+	static const char what[] = "fuzz-image: hangs: ";
+
+	(void)sig;
+	if (write(2, what, sizeof(what) - 1) < 0 ||
+	    write(2, running, strlen(running)) < 0 || write(2, "\n", 1) < 0)
+		_exit(1);
+	abort();
+}
+
+static void run(const char *name, const uint8_t *data, size_t size)
+{
+	running = name;
+	alarm(10);
+	if (verbose)
+		fprintf(stderr, "%s\n", name);
+	LLVMFuzzerTestOneInput(data, size);
+	alarm(0);
+}
+
+static int run_file(const char *path)
+{
+	static uint8_t data[65536];
+	FILE *file = fopen(path, "rb");
+	size_t size;
+
+	if (!file) {
+		fprintf(stderr, "fuzz-image: %s: %s\n", path, strerror(errno));
+		return 1;
+	}
+	size = fread(data, 1, sizeof(data), file);
+	fclose(file);
+	run(path, data, size);
+	return 0;
+}
+
+static uint64_t rnd(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* Input @i of a series can be made again alone. */
+static void run_random(unsigned long i, unsigned long seed)
+{
+	uint64_t state = (seed + i + 1) * 0x9e3779b97f4a7c15ull;
+	uint8_t data[256];
+	char name[64];
+	size_t size, k;
+
+	size = 4 + rnd(&state) % (sizeof(data) - 4);
+	for (k = 0; k < size; k++)
+		data[k] = (uint8_t)(rnd(&state) >> 32);
+	if (rnd(&state) % 4)
+		data[2] = 1 + data[2] % 3; /* few mutations go further */
+	snprintf(name, sizeof(name), "-r 1 %lu", seed + i);
+	run(name, data, size);
+}
+
+static int compare(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* Returns how many cases there are, or -1. */
+static int run_cases(void)
+{
+	const char *src = getenv("MSNAP_SRC");
+	struct dirent **entry;
+	char dir[PATH_MAX / 2], path[PATH_MAX];
+	int i, nr, done = 0, bad = 0;
+
+	snprintf(dir, sizeof(dir), "%s/tests/fuzz/cases", src ? src : ".");
+	nr = scandir(dir, &entry, NULL, compare);
+	for (i = 0; i < nr; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, entry[i]->d_name);
+		if (entry[i]->d_name[0] != '.') {
+			bad |= run_file(path);
+			done++;
+		}
+		free(entry[i]);
+	}
+	if (nr >= 0)
+		free(entry);
+	return nr < 0 || bad ? -1 : done;
+}
+
+static int run_all(void)
+{
+	int cases = run_cases();
+	unsigned long i;
+
+	if (cases < 0) {
+		fprintf(stderr, "fuzz-image: tests/fuzz/cases cannot be read\n");
+		return 1;
+	}
+	for (i = 0; i < 3000; i++)
+		run_random(i, 0);
+	printf("%d cases, 3000 random inputs\n", cases);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long i, nr;
+	int status = 0;
+
+	signal(SIGALRM, on_alarm);
+	fuzz_image_init();
+	if (argc > 1 && !strcmp(argv[1], "-v")) {
+		verbose = true;
+		argc--;
+		argv++;
+	}
+	if (argc == 1)
+		return run_all();
+	if (!strcmp(argv[1], "-r")) {
+		nr = argc > 2 ? strtoul(argv[2], NULL, 0) : 1000;
+		for (i = 0; i < nr; i++)
+			run_random(i, argc > 3 ? strtoul(argv[3], NULL, 0) : 0);
+		return 0;
+	}
+	for (i = 1; i < (unsigned long)argc; i++)
+		status |= run_file(argv[i]);
+	return status;
+}
+
+#endif
