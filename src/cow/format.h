@@ -104,6 +104,7 @@ static_assert(sizeof(struct msnap_ref) == 16, "ref size");
  * 8..4095.  The checksum makes the write atomic: a torn record is no record.
  */
 #define MSNAP_ROOT_CLEAN 1u /* space map saved: space_* are valid */
+#define MSNAP_MAX_GEN (1ull << 62) /* no counting past the end */
 
 struct msnap_root {
 	msnap_le64 csum;
@@ -310,12 +311,14 @@ static_assert(sizeof(struct msnap_extent) + 8 * MSNAP_EXT_MAX_CSUM <=
  *   INODE   number = inode                empty: unlinked, perhaps still open
  *   VIEW    number = inode                empty: its contents may be newer in
  *           a file beside the pool (direct mode)
+ *   SCRUB   number = 0                    struct msnap_scrub_rec
  */
 enum msnap_cat_kind {
 	MSNAP_CAT_SNAP = 1,
 	MSNAP_CAT_DROP = 2,
 	MSNAP_CAT_ORPHAN = 3,
 	MSNAP_CAT_VIEW = 4,
+	MSNAP_CAT_SCRUB = 5,
 };
 
 #define MSNAP_COMMENT_MAX 512
@@ -343,5 +346,35 @@ struct msnap_drop {
 	msnap_le32 reserved;
 } __attribute__((packed));
 static_assert(sizeof(struct msnap_drop) == 24, "drop size");
+
+/*
+ * The last scrub: what it found, and where it goes on.  Keys: everything below them
+ * was looked at.  where 0: the live namespace, up to ns; 1: the catalog, up to cat;
+ * 2: the namespace of snapshot snap, up to ns.  ino: the file that it was in the
+ * middle of, up to block fb; 0: none.
+ */
+#define MSNAP_SCRUB_REC_DONE 1u /* it came to its end; the place means nothing */
+#define MSNAP_SCRUB_WHERE_MAX 2
+
+struct msnap_scrub_rec {
+	msnap_le32 flags;
+	msnap_le32 where;
+	msnap_le64 snap;
+	msnap_le64 cat; /* hi; lo is 0 */
+	struct msnap_mkey ns;
+	msnap_le64 ino;
+	msnap_le64 fb;
+	msnap_le64 begin_ns; /* since the epoch */
+	msnap_le64 end_ns;   /* it ended or was last saved */
+	msnap_le64 nr_nodes;
+	msnap_le64 nr_blocks;
+	msnap_le64 nr_filled;
+	msnap_le64 nr_unchecked;
+	msnap_le64 nr_damaged;
+	msnap_le64 nr_passed;
+	uint8_t reserved[16];
+} __attribute__((packed));
+static_assert(sizeof(struct msnap_scrub_rec) == 136, "scrub size");
+static_assert(offsetof(struct msnap_scrub_rec, begin_ns) == 56, "scrub times");
 
 #endif

@@ -741,6 +741,7 @@ int msnap_inode_copy_parts(struct msnap_pool *pool, const struct msnap_tree *fro
 
 	for (;;) {
 		struct msnap_cursor cur;
+		const void *old;
 		unsigned len;
 		int err = msnap_cursor_seek(pool, from, key, &cur);
 
@@ -750,8 +751,8 @@ int msnap_inode_copy_parts(struct msnap_pool *pool, const struct msnap_tree *fro
 		if (key.hi != ino)
 			return 0;
 		/* The tree may be the one that is being changed. */
-		memcpy(val, msnap_cursor_val(&cur, &len), MSNAP_VAL_MAX < len ?
-							  MSNAP_VAL_MAX : len);
+		old = msnap_cursor_val(&cur, &len);
+		memcpy(val, old, len);
 		err = msnap_tree_put(pool, to,
 				     (struct msnap_key){ new_ino, key.lo }, val,
 				     len, MSNAP_PUT_NEW);

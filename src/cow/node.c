@@ -138,6 +138,13 @@ unsigned msnap_leaf_used(const struct msnap_node *n)
 	return sizeof(n->body) - msnap_leaf_room(n);
 }
 
+/* Where a value is that begins at @off.  An empty one is at the end of the block,
+ * where the heap cannot shrink past it. */
+static msnap_le16 place_of(unsigned off, unsigned len)
+{
+	return put16(len ? off : MSNAP_BLOCK_SIZE);
+}
+
 /* Move all values to the end of the block, without holes. */
 static void pack(struct msnap_node *n)
 {
@@ -150,7 +157,7 @@ static void pack(struct msnap_node *n)
 
 		top -= len;
 		memcpy(tmp + top, (uint8_t *)n + get16(s->off), len);
-		s->off = put16(top);
+		s->off = place_of(top, len);
 	}
 	memcpy((uint8_t *)n + top, tmp + top, MSNAP_BLOCK_SIZE - top);
 	n->heap = put16(top);
@@ -164,7 +171,7 @@ static void put_val(struct msnap_node *n, unsigned i, const void *val,
 	struct msnap_slot *s = slot(n, i);
 
 	memcpy((uint8_t *)n + off, val, len);
-	s->off = put16(off);
+	s->off = place_of(off, len);
 	s->len = put16(len);
 	n->heap = put16(off);
 }

@@ -68,7 +68,8 @@ int msnap_fs_host_can_share(int dir)
 	return err;
 }
 
-static int add(struct msnap_fs_wheres *out, const struct msnap_fs_where *where)
+int msnap_fs_wheres_add(struct msnap_fs_wheres *out,
+			const struct msnap_fs_where *where)
 {
 	if (out->nr == out->cap) {
 		size_t cap = out->cap ? out->cap * 2 : 64;
@@ -106,7 +107,7 @@ static int add_extent(struct msnap_fs_wheres *out, const struct fiemap_extent *f
 	if (to <= from)
 		return 0;
 	where.len = to - from;
-	return add(out, &where);
+	return msnap_fs_wheres_add(out, &where);
 }
 
 int msnap_fs_host_where(int fd, uint64_t off, uint64_t len,

@@ -44,6 +44,9 @@ struct msnap_fs_wheres {
  */
 int msnap_fs_host_where(int fd, uint64_t off, uint64_t len,
 			struct msnap_fs_wheres *out);
+/* -ENOMEM. */
+int msnap_fs_wheres_add(struct msnap_fs_wheres *wheres,
+			const struct msnap_fs_where *where);
 void msnap_fs_wheres_free(struct msnap_fs_wheres *wheres);
 
 #endif

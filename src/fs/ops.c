@@ -32,9 +32,9 @@ static void init(void *arg, struct fuse_conn_info *conn)
 				FUSE_CAP_EXPLICIT_INVAL_DATA |
 				FUSE_CAP_EXPORT_SUPPORT;
 
+	conn->want = conn->capable & wanted;
 	if (((struct fs *)arg)->direct)
 		msnap_fs_pass_init(arg, conn);
-	conn->want |= conn->capable & wanted;
 	conn->max_write = MAX_IO;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;

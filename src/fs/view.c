@@ -320,10 +320,13 @@ static int places(struct msnap_fs_views *views, const struct pieces *p,
 		uint64_t start = piece->blk * BLOCK, len = piece->len;
 		size_t first = out->nr;
 
-		if (!has_data(piece))
-			continue;
 		if (len > limit - piece->off)
 			len = limit - piece->off;
+		if (!has_data(piece)) {
+			err = msnap_fs_wheres_add(out, &(struct msnap_fs_where){
+				.off = piece->off, .len = len, .zeros = true });
+			continue;
+		}
 		err = msnap_fs_host_where(msnap_pool_fd(views->pool), start, len,
 					  out);
 		for (size_t k = first; !err && k < out->nr; k++)
@@ -353,21 +356,26 @@ static const struct msnap_fs_where *at(struct side *s, uint64_t pos, uint64_t *e
 	}
 	if (l->at[s->i].off + l->at[s->i].len < *end)
 		*end = l->at[s->i].off + l->at[s->i].len;
-	return l->at[s->i].zeros ? NULL : &l->at[s->i];
+	return &l->at[s->i];
 }
 
-static bool same_place(const struct msnap_fs_where *a, const struct msnap_fs_where *b,
+/* Nothing in both, nothing but allocated blocks in both, or the same blocks. */
+static bool same_there(const struct msnap_fs_where *a, const struct msnap_fs_where *b,
 		       uint64_t pos)
 {
-	return a && b && a->known && b->known &&
+	if (!a || !b)
+		return a == b;
+	if (a->zeros || b->zeros)
+		return a->zeros == b->zeros;
+	return a->known && b->known &&
 	       a->phys + (pos - a->off) == b->phys + (pos - b->off);
 }
 
-/* Engine pieces that have data: a place the pool has no block for reads as zeros
- * there, but differs from what a view without a block has only in name. */
+/* What differs goes to @data (or is a hole); what is allocated in the view without
+ * data, to @allocated as well. */
 static int sweep(const struct msnap_fs_wheres *view,
 		 const struct msnap_fs_wheres *pool, uint64_t limit,
-		 struct imports *out)
+		 struct imports *data, struct imports *allocated)
 {
 	struct side v = { view, 0 }, p = { pool, 0 };
 	uint64_t pos = 0;
@@ -378,8 +386,11 @@ static int sweep(const struct msnap_fs_wheres *view,
 		const struct msnap_fs_where *a = at(&v, pos, &end);
 		const struct msnap_fs_where *b = at(&p, pos, &end);
 
-		if ((a || b) && !same_place(a, b, pos))
-			err = add_import(out, pos, end - pos, !a);
+		if (!same_there(a, b, pos)) {
+			err = add_import(data, pos, end - pos, !a || a->zeros);
+			if (!err && a && a->zeros)
+				err = add_import(allocated, pos, end - pos, true);
+		}
 		pos = end;
 	}
 	return err;
@@ -387,7 +398,7 @@ static int sweep(const struct msnap_fs_wheres *view,
 
 /* What differs between view @fd, of @size bytes, and the engine, in whole blocks. */
 static int compare(struct msnap_fs_views *views, uint64_t ino, int fd, uint64_t size,
-		   struct imports *out)
+		   struct imports *data, struct imports *allocated)
 {
 	struct msnap_fs_wheres view = { 0 }, pool = { 0 };
 	uint64_t limit = whole_blocks(size);
@@ -399,7 +410,7 @@ static int compare(struct msnap_fs_views *views, uint64_t ino, int fd, uint64_t 
 	if (!err)
 		err = msnap_fs_host_where(fd, 0, limit, &view);
 	if (!err)
-		err = sweep(&view, &pool, limit, out);
+		err = sweep(&view, &pool, limit, data, allocated);
 	msnap_fs_wheres_free(&view);
 	msnap_fs_wheres_free(&pool);
 	free(p.at);
@@ -430,6 +441,7 @@ static int compare_tail(struct msnap_fs_views *views, uint64_t ino, int fd,
 struct look {
 	struct stat st;
 	struct imports differ;
+	struct imports allocated;
 	char tail[BLOCK];
 	bool tail_differs;
 	bool any;
@@ -443,7 +455,8 @@ static int look(struct msnap_fs_views *views, uint64_t ino, int fd, struct look 
 	if (!err && fstat(fd, &l->st))
 		err = -errno;
 	if (!err)
-		err = compare(views, ino, fd, (uint64_t)l->st.st_size, &l->differ);
+		err = compare(views, ino, fd, (uint64_t)l->st.st_size, &l->differ,
+			      &l->allocated);
 	if (!err) {
 		int res = compare_tail(views, ino, fd, (uint64_t)l->st.st_size,
 				       l->tail);
@@ -463,6 +476,10 @@ static int import(struct msnap_fs_views *views, uint64_t ino, int fd,
 	int err = msnap_import(views->pool, ino, fd, l->differ.at, l->differ.nr, size,
 			       &l->st.st_mtim);
 
+	for (size_t i = 0; !err && i < l->allocated.nr; i++)
+		err = msnap_fallocate(views->pool, ino, FALLOC_FL_KEEP_SIZE,
+				      l->allocated.at[i].off,
+				      l->allocated.at[i].len);
 	if (!err && l->tail_differs)
 		err = msnap_pwrite(views->pool, ino, l->tail,
 				   size - whole_blocks(size), whole_blocks(size),
@@ -500,6 +517,7 @@ static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd)
 	if (!err && l.any)
 		err = import(views, ino, frozen, &l);
 	free(l.differ.at);
+	free(l.allocated.at);
 	if (frozen >= 0)
 		close(frozen);
 	return err;
@@ -517,6 +535,7 @@ int msnap_fs_view_absorb(struct msnap_fs_views *views, uint64_t ino, int fd,
 		err = quiet ? import(views, ino, fd, &l) :
 			      absorb_frozen(views, ino, fd);
 	free(l.differ.at);
+	free(l.allocated.at);
 	return err ? err : l.any;
 }
 
@@ -559,7 +578,7 @@ static int refresh_range(struct msnap_fs_views *views, const struct pieces *p,
 int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 {
 	struct msnap_id id = msnap_live(ino);
-	struct imports differ = { 0 };
+	struct imports differ = { 0 }, allocated = { 0 };
 	struct pieces p = { 0 };
 	struct msnap_attr attr;
 	int err = msnap_getattr(views->pool, id, &attr);
@@ -567,7 +586,7 @@ int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 	if (!err && ftruncate(fd, (off_t)attr.size))
 		err = -errno;
 	if (!err)
-		err = compare(views, ino, fd, attr.size, &differ);
+		err = compare(views, ino, fd, attr.size, &differ, &allocated);
 	if (!err)
 		err = get_pieces(views, id, &p);
 	for (size_t i = 0; !err && i < differ.nr; i++)
@@ -577,6 +596,7 @@ int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 	if (!err)
 		err = set_mtime(fd, &attr);
 	free(differ.at);
+	free(allocated.at);
 	free(p.at);
 	return err;
 }

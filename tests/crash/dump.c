@@ -93,8 +93,8 @@ static void add_attr(struct attr_text *a, const char *name, const void *value,
 		     size_t len)
 {
 	if (a->nr < 8)
-		snprintf(a->text[a->nr++], sizeof(a->text[0]), " %s=%zu:%08x", name,
-			 len, (unsigned)XXH3_64bits(value, len));
+		snprintf(a->text[a->nr++], sizeof(a->text[0]), " %.31s=%zu:%08x",
+			 name, len, (unsigned)XXH3_64bits(value, len));
 }
 
 static void join_attrs(struct attr_text *a, char *out, size_t size)

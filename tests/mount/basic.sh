@@ -104,8 +104,11 @@ os.pwrite(fd, b"x" * 100, 10_000_000)
 assert os.fstat(fd).st_size == 10_000_100
 assert os.fstat(fd).st_blocks * 512 < 100_000
 assert os.pread(fd, 10, 5_000_000) == bytes(10)
-assert os.lseek(fd, 0, os.SEEK_DATA) == 10_000_000 // 4096 * 4096
-assert os.lseek(fd, 0, os.SEEK_HOLE) == 0
+# Before Linux 6.16 a file that is open for writing shows no holes.
+holes = os.lseek(fd, 0, os.SEEK_HOLE) == 0
+assert holes or tuple(map(int, os.uname().release.split(".")[:2])) < (6, 16)
+if holes:
+    assert os.lseek(fd, 0, os.SEEK_DATA) == 10_000_000 // 4096 * 4096
 assert os.lseek(fd, 10_000_000, os.SEEK_HOLE) == 10_000_100
 try:
     os.lseek(fd, 10_000_100, os.SEEK_DATA)

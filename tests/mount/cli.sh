@@ -265,7 +265,7 @@ exits 1 "rollback of what it does not hold" \
 
 # ---- info ------------------------------------------------------------------
 
-same "info --json" "$P $M cached 268435456 False" "$(msnapfs info --json . | json \
+same "info --json" "$P $M $(expected_mode) 268435456 False" "$(msnapfs info --json . | json \
 	'" ".join(map(str, [d[k] for k in ("pool", "mount", "mode", "size", "read_only")]))')"
 check "info" grep -Eq '^Size: +256M$' <(msnapfs info)
 check "info -p" grep -Eq '^Size: +268435456$' <(msnapfs info -p data)

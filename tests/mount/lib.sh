@@ -112,6 +112,20 @@ wait_gone()
 	fail "the daemon is still there"
 }
 
+# Direct where this user may and where files beside the pool can share its blocks.
+expected_mode()
+{
+	local mode=cached
+
+	head -c 4096 /dev/zero >"$MSNAP_TMP/share.a"
+	if [ "$(id -u)" = 0 ] && cp --reflink=always "$MSNAP_TMP/share.a" "$MSNAP_TMP/share.b" 2>/dev/null
+	then
+		mode=direct
+	fi
+	rm -f "$MSNAP_TMP/share.a" "$MSNAP_TMP/share.b"
+	echo "$mode"
+}
+
 make_pool()
 {
 	mkfs.memsnapfs -f -s "${1:-256M}" "$P" >/dev/null || fail "mkfs"

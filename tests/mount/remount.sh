@@ -104,7 +104,7 @@ ok "-f ends with umount"
 one_line "no arguments" 2 "a pool and a directory" mount.memsnapfs
 one_line "unknown option" 2 "no_such" mount.memsnapfs "$P" "$M" -o no_such
 one_line "unknown flag" 2 "-Z" mount.memsnapfs "$P" "$M" -Z
-one_line "mode=direct" 2 "not available" mount.memsnapfs "$P" "$M" -o mode=direct
+one_line "no such mode" 2 "auto, direct or cached" mount.memsnapfs "$P" "$M" -o mode=fast
 one_line "bad commit" 2 "seconds" mount.memsnapfs "$P" "$M" -o commit=often
 one_line "no pool" 1 "No such file" mount.memsnapfs "$P.no" "$M"
 one_line "no directory" 1 "No such file" mount.memsnapfs "$P" "$M.no"

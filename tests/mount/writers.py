@@ -19,6 +19,7 @@ import mmap
 import os
 import signal
 import struct
+import subprocess
 import sys
 import time
 
@@ -132,8 +133,53 @@ def run(m):
     return cuts
 
 
+def check_freed(m):
+    """A file that was written back for a restore point goes when it is deleted."""
+    before = os.statvfs(m.dir).f_bfree
+    fd = os.open(m.dir + "/gone", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(fd, 32 << 20)
+    mem = mmap.mmap(fd, 32 << 20)
+    mem[:] = b"z" * (32 << 20)
+    snap(m.dir, "brief", file="gone")
+    os.rmdir(m.dir + "/.snap/brief")
+    os.unlink(m.dir + "/gone")
+    assert before - os.statvfs(m.dir).f_bfree > 4096
+    mem.close()
+    os.close(fd)
+    for _ in range(100):
+        if before - os.statvfs(m.dir).f_bfree < 1024:
+            break
+        time.sleep(0.1)
+    assert before - os.statvfs(m.dir).f_bfree < 1024
+    print("ok: deleted files are freed")
+
+
+def check_covered(m):
+    """Another mount lies on the mount point: no store is lost all the same."""
+    fd = os.open(m.dir + "/under", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(fd, 1 << 20)
+    mem = mmap.mmap(fd, 1 << 20)
+    top = os.open(m.dir, os.O_RDONLY)
+    subprocess.run(["mount", "-t", "tmpfs", "none", m.dir], check=True)
+    try:
+        mem[5000:5005] = b"store"
+        snap("/proc/self/fd/%d" % top, "covered")
+        mem[5000:5005] = b"later"
+    finally:
+        subprocess.run(["umount", m.dir], check=True)
+    with open(m.dir + "/.snap/covered/under", "rb") as f:
+        assert f.read()[5000:5005] == b"store"
+    mem.close()
+    os.close(top)
+    os.close(fd)
+    print("ok: a mount point that is covered")
+
+
 def main():
     with Mount("512M") as m:
+        check_freed(m)
+        if os.getuid() == 0:
+            check_covered(m)
         cuts = run(m)
         m.unmount()
         m.mount()

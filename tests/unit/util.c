@@ -117,6 +117,20 @@ void pool_from(const uint8_t *image, unsigned flags)
 	pool_open(flags);
 }
 
+void pool_aside(const uint8_t *image, unsigned flags, uint64_t view)
+{
+	struct msnap_mem *our_mem = mem;
+	struct msnap_pool *our_pool = pool;
+
+	new_memory(our_mem->size, MSNAP_SIM_PAGES);
+	pool_from(image, flags | MSNAP_OPEN_RDONLY);
+	must(!pool_errors());
+	must(pool_view() == view);
+	pool_gone();
+	mem = our_mem;
+	pool = our_pool;
+}
+
 void pool_gone(void)
 {
 	msnap_pool_abandon(pool);

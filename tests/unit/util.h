@@ -67,6 +67,9 @@ void pool_crash(unsigned flags);
 void pool_from(const uint8_t *image, unsigned flags);
 /* The media's image, in memory of its own. */
 uint8_t *pool_image(void);
+/* Open @image in other memory, read-only: it must have nothing wrong and the view
+ * @view.  The pool under test does not notice. */
+void pool_aside(const uint8_t *image, unsigned flags, uint64_t view);
 /* Pool and memory go. */
 void pool_gone(void);
 

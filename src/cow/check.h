@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * check.h - what the parts of the checker share: check-tree.c walks the trees,
+ * check-names.c compares names with inodes, check.c the counts with the space map,
+ * and repair.c directs them.
+ *
+ * One walk serves checking and repairing.  Whatever is wrong goes through
+ * msnap_check_found(), which reports it and says whether to put it right; a check
+ * gets "no" every time and changes nothing.
+ *
+ * A node is repaired by writing another in its place: nothing that a root on media
+ * reaches is ever stored to, and what the walk does counts only once its commit is
+ * durable.
+ *
+ * Nothing here trusts the pool: nodes are copied out under a guard before they are
+ * looked at, and every length in them is checked.
+ *
+ * Locking: none.  Nobody else may use the pool.
+ */
+#ifndef MSNAP_COW_CHECK_H
+#define MSNAP_COW_CHECK_H
+
+#include "idmap.h"
+#include "inode.h"
+
+/* A pointer as an inner node has it: the child and the lowest key below it. */
+struct msnap_entry_ptr {
+	struct msnap_key key;
+	struct msnap_ptr ptr;
+};
+
+/* What the walk found out about a node, whichever of its parents it came from. */
+struct msnap_walked {
+	uint64_t blk;
+	struct msnap_key first, last; /* keys of the records below it */
+	uint64_t end;		      /* of extents: the file block behind the last */
+	uint64_t nr_blk;	      /* of extents: blocks of data below it */
+	bool whole;		      /* nothing below it was left damaged */
+	unsigned level;
+	/* What stands in its place: entries out[at..at + nr).  It alone: it was
+	 * left as it is.  None: there is nothing to keep. */
+	size_t at;
+	unsigned nr;
+};
+
+struct msnap_checking {
+	struct msnap_pool *pool;
+	unsigned flags; /* MSNAP_CHECK_* */
+	bool quiet;	/* only look: report nothing, repair nothing */
+
+	bool (*found)(void *arg, const struct msnap_problem *problem);
+	int (*progress)(void *arg, const char *what, uint64_t done,
+			uint64_t total);
+	void *arg;
+	const char *what; /* is being done, for progress */
+
+	struct msnap_check_result res;
+	uint64_t nr_fixed;
+	bool changed; /* something was repaired since the caller cleared it */
+	bool damaged; /* a tree was left damaged */
+
+	/* check-tree.c: good until msnap_check_reset() */
+	struct msnap_idmap memo_at; /* block of a node -> its place in memo, + 1 */
+	struct msnap_walked *memo;
+	size_t nr_memo, cap_memo;
+	struct msnap_entry_ptr *out;
+	size_t nr_out, cap_out;
+	_Atomic(_Atomic uint64_t *) *nodes; /* a bit for each block that is one */
+	struct msnap_space *counts;	    /* references, counted by the walk */
+	const char *where; /* tree of the namespace or catalog, for messages */
+	uint64_t ino;	   /* whose extents these are */
+};
+
+/*
+ * Something is wrong: say so.  True: repair it.  @safe: doing that gives nothing up
+ * that is not lost already.  @fix: what is done about it, as "cut it out".
+ */
+bool msnap_check_found(struct msnap_checking *c, bool safe, const char *fix,
+		       const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* The same, where all there is to do about it is to say so. */
+void msnap_check_wrong(struct msnap_checking *c, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+/* Tell how far it is.  -ECANCELED. */
+int msnap_check_progress(struct msnap_checking *c, uint64_t done, uint64_t total);
+
+int msnap_check_init(struct msnap_checking *c);
+/* Forget what the last walk found out. */
+int msnap_check_reset(struct msnap_checking *c);
+void msnap_check_destroy(struct msnap_checking *c);
+
+/* ---- check-tree.c ------------------------------------------------------------ */
+
+/*
+ * Note which blocks are tree nodes, as far as the trees can be read; with @used,
+ * also give every block that they reach a reference there.
+ */
+int msnap_check_scan(struct msnap_checking *c, struct msnap_ptr ns,
+		     struct msnap_ptr catalog, struct msnap_space *used);
+
+/*
+ * Walk a whole tree with all that hangs below it.  *root: the tree afterwards,
+ * another when it was repaired (in an operation then), none when nothing is left.
+ * *whole: nothing was left damaged.
+ */
+int msnap_check_tree(struct msnap_checking *c, unsigned type, const char *where,
+		     struct msnap_ptr *root, bool *whole);
+
+/* What the walk found out about the node in @blk, or NULL. */
+const struct msnap_walked *msnap_check_walked(const struct msnap_checking *c,
+					      uint64_t blk);
+
+/* ---- check-names.c ----------------------------------------------------------- */
+
+/* Names, links, sizes and parents in the live tree and in every snapshot whose
+ * trees are whole; then the catalog's records and the numbers in the root. */
+int msnap_check_names(struct msnap_checking *c);
+
+/* ---- check.c ----------------------------------------------------------------- */
+
+/* The counts of the walk against those in @map. */
+int msnap_check_counts(struct msnap_checking *c, struct msnap_space *map,
+		       const struct msnap_runs *chain);
+
+#endif
