@@ -10,7 +10,7 @@ import multiprocessing
 
 import numpy as np
 
-SEED = 20240611
+SEED = 1
 TYPES = 8
 BLOCK = 1000            # cells made at a time
 DISPERSION = 2.0        # the gamma's shape
@@ -20,7 +20,7 @@ POOR = 0.04             # of the cells have hardly any counts
 
 def genes_of_types(nr_genes, rng):
     """The mean count of each gene in each type, for a cell of depth 1."""
-    base = rng.lognormal(-1.5, 1.2, nr_genes)
+    base = rng.lognormal(-2.5, 1.3, nr_genes)
     means = np.tile(base, (TYPES, 1))
     for one in means:
         one[rng.choice(nr_genes, MARKERS, replace=False)] *= rng.uniform(3, 8)

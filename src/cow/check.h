@@ -46,7 +46,9 @@ struct msnap_walked {
 struct msnap_checking {
 	struct msnap_pool *pool;
 	unsigned flags; /* MSNAP_CHECK_* */
-	bool quiet;	/* only look: report nothing, repair nothing */
+	bool quiet;	/* report nothing, repair nothing */
+	bool only_look; /* report, but offer no repairs */
+	bool rdonly;	/* offer repairs, but make none */
 
 	bool (*found)(void *arg, const struct msnap_problem *problem);
 	int (*progress)(void *arg, const char *what, uint64_t done,
@@ -55,7 +57,8 @@ struct msnap_checking {
 	const char *what; /* is being done, for progress */
 
 	struct msnap_check_result res;
-	uint64_t nr_fixed;
+	uint64_t nr_answered; /* of its errors: are being repaired */
+	uint64_t nr_fixed;    /* in all walks */
 	bool changed; /* something was repaired since the caller cleared it */
 	bool damaged; /* a tree was left damaged */
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "break.h"
 #include "idmap.h"
 #include "walk.h"
 
@@ -56,7 +57,7 @@ static int clone_inode(struct cloning *c, uint64_t ino, uint64_t parent,
 	in->flags = put32(0);
 	set_owner(in, c->owner);
 	/* The extents: one reference more on their root, whatever their size. */
-	if (get64(in->ext.blk))
+	if (get64(in->ext.blk) && !MSNAP_BROKEN(LOST_REF))
 		err = msnap_op_get(c->pool, get64(in->ext.blk), 1);
 	if (!err)
 		err = msnap_inode_put(c->pool, &c->pool->ns, *out, in,

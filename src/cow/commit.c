@@ -6,6 +6,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "break.h"
 #include "csum.h"
 #include "txn.h"
 
@@ -89,7 +90,7 @@ static int write_sealed(struct msnap_pool *pool, struct msnap_root *root)
 	csum_nodes(pool, &pool->sealed.nodes);
 	flush_runs(pool, &pool->sealed.nodes);
 	flush_runs(pool, &pool->sealed.data);
-	err = msnap_mem_drain(pool->mem);
+	err = MSNAP_BROKEN(FENCE) ? 0 : msnap_mem_drain(pool->mem);
 	return err ? err : msnap_root_write(pool->mem, root);
 }
 
@@ -136,10 +137,13 @@ static int commit_run(struct msnap_pool *pool, bool force)
 	}
 	atomic_store(&pool->durable_gen, get64(root.gen));
 	atomic_fetch_add(&pool->nr_commits, 1);
-	release_freed(pool, get64(root.gen));
+	if (!MSNAP_BROKEN(EARLY_REUSE))
+		release_freed(pool, get64(root.gen));
 	tmp = pool->last_freed;
 	pool->last_freed = pool->sealed.freed;
 	pool->sealed.freed = tmp;
+	if (MSNAP_BROKEN(EARLY_REUSE))
+		release_freed(pool, get64(root.gen));
 	pool->sealed.nodes.nr = pool->sealed.data.nr = 0;
 	return 0;
 }
@@ -160,7 +164,7 @@ int msnap_commit(struct msnap_pool *pool)
 	uint64_t gen;
 	int err = 0;
 
-	if (pool->mem->read_only)
+	if (pool->mem->read_only || MSNAP_BROKEN(FSYNC))
 		return 0;
 	gen = needed_gen(pool);
 	if (atomic_load(&pool->durable_gen) >= gen)

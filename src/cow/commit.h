@@ -39,6 +39,16 @@ int msnap_root_read(struct msnap_mem *mem, const uint8_t uuid[16], unsigned nth,
 		    struct msnap_root *root);
 /* Store @root in its slot and make it durable.  Everything it names must be. */
 int msnap_root_write(struct msnap_mem *mem, struct msnap_root *root);
+/* Is a block that was read a superblock, or the record of ring slot @slot? */
+bool msnap_super_valid(const struct msnap_super *s);
+bool msnap_root_valid(const struct msnap_root *r, const uint8_t uuid[16],
+		      unsigned slot);
+/*
+ * Clear slots that hold part of a record.  Before anything else is stored: the next
+ * commit writes the same slot, and a crash then could leave just the parts that the
+ * torn record lacks - a record of blocks that meanwhile are something else.
+ */
+int msnap_root_clear_torn(struct msnap_mem *mem, const uint8_t uuid[16]);
 /* Is there a memsnapfs superblock magic at all? */
 bool msnap_super_present(const uint8_t *block);
 

@@ -50,7 +50,8 @@ struct msnap_create_args {
 
 /*
  * Make a pool in the file (created 0600 when it does not exist) or device
- * @path.  Constant time: a file is made sparse.  -EEXIST: something recognisable
+ * @path.  Constant time: a file is made sparse.  A block device gets an XFS, and the
+ * pool in it.  -EEXIST: something recognisable
  * is in it and !force; -EBUSY: in use; -EINVAL: the size.
  */
 int msnap_pool_create(const char *path, const struct msnap_create_args *args,
@@ -60,6 +61,7 @@ int msnap_pool_create(const char *path, const struct msnap_create_args *args,
 #define MSNAP_OPEN_NO_BACKGROUND 2u /* no threads: tests and checkers */
 #define MSNAP_OPEN_PREVIOUS 4u	 /* the root before the newest: repair */
 #define MSNAP_OPEN_REBUILD 8u	 /* count references anew even after a clean end */
+#define MSNAP_OPEN_REPAIR 16u	 /* as it is, nothing counted or evicted: for fsck */
 
 struct msnap_open_args {
 	unsigned flags;
@@ -412,6 +414,9 @@ int msnap_rollback(struct msnap_pool *pool, uint64_t snap, uint64_t dir,
  * it is a device.  The pool's; do not close it.
  */
 int msnap_pool_fd(struct msnap_pool *pool);
+/* Its path, for what is kept beside it; of a pool on a block device, good in this
+ * process only. */
+const char *msnap_pool_file(struct msnap_pool *pool);
 
 struct msnap_import {
 	uint64_t off; /* bytes, a multiple of 4096 */
@@ -448,17 +453,91 @@ struct msnap_identity {
 int msnap_identify(struct msnap_pool *pool, struct msnap_id id,
 		   struct msnap_identity *identity);
 
+/* ---- scrubbing: reading everything while the pool is in use ---------------- */
+
+/*
+ * A scrub compares every tree node and every block of data, live or in a snapshot,
+ * with its checksum, as memory has it at that moment and whatever was verified
+ * before.  What is shared is read once.  It covers what there was when it began.
+ * Data without checksums get them where they are live, and are counted elsewhere.
+ * Damaged data stay where they are (reading them gives -EIO) and change nothing
+ * else; a damaged node turns the pool read-only, as it always does.
+ */
+struct msnap_scrub;
+
+enum msnap_scrub_state {
+	MSNAP_SCRUB_STOPPED = 1, /* it can go on where it was */
+	MSNAP_SCRUB_DONE = 2,
+};
+
+struct msnap_scrub_stat {
+	enum msnap_scrub_state state;
+	uint64_t begin_ns; /* since the epoch */
+	uint64_t end_ns;   /* when it ended or was last saved */
+	uint64_t nr_nodes; /* tree nodes verified */
+	uint64_t nr_blocks; /* blocks of data verified */
+	uint64_t nr_filled; /* blocks that got their checksum; then verified too */
+	uint64_t nr_unchecked; /* blocks that have none */
+	uint64_t nr_damaged; /* blocks, of data or nodes */
+	uint64_t nr_passed; /* blocks done, in any way */
+	uint64_t nr_total;  /* that there are to do, about */
+};
+
+struct msnap_scrub_damage {
+	struct msnap_id id; /* ino 0: a node of a namespace or of the catalog */
+	uint64_t off;	    /* bytes, in the file */
+	uint64_t blk;	    /* in the pool */
+	bool meta;	    /* a node: everything from off on may be lost */
+	const char *snap;   /* name of the snapshot, "" live */
+	const char *path;   /* from the top, "/dir/file"; of one that is long the
+			     * end; "" when id.ino is 0 */
+};
+typedef void msnap_scrub_damage_fn(void *arg,
+				   const struct msnap_scrub_damage *damage);
+
+/* Damage beyond this many is counted only. */
+#define MSNAP_SCRUB_NAMED 1000
+
+/*
+ * Begin a scrub, or go on with the one that the pool's record tells of, unless it
+ * came to its end or @restart.  The caller frees it, before the pool is closed.
+ */
+int msnap_scrub_begin(struct msnap_pool *pool, bool restart,
+		      struct msnap_scrub **scrub);
+void msnap_scrub_free(struct msnap_scrub *scrub); /* NULL is fine */
+
+/*
+ * Go on for about 1 MiB.  @fn (may be NULL) is called, without locks, for each
+ * damage found, after it was logged; its strings are good for the call.  @bytes:
+ * how much was read.  1: there is more; 0: that was all; else it cannot go on now
+ * (-ENOMEM, -EIO).  By one thread at a time.
+ */
+int msnap_scrub_step(struct msnap_scrub *scrub, msnap_scrub_damage_fn *fn,
+		     void *arg, uint64_t *bytes);
+
+/*
+ * Record in the pool how far it has come, or that it is @done.  Durable on return.
+ * By the thread that steps.  -EROFS, -ENOSPC: not recorded; it can go on.
+ */
+int msnap_scrub_save(struct msnap_scrub *scrub, bool done);
+
+/* By any thread. */
+void msnap_scrub_stat(struct msnap_scrub *scrub, struct msnap_scrub_stat *stat);
+/* What the pool's record says.  -ENOENT: there never was a scrub. */
+int msnap_scrub_last(struct msnap_pool *pool, struct msnap_scrub_stat *stat);
+
 /* ---- checking ---------------------------------------------------------- */
 
 struct msnap_check_result {
 	uint64_t nr_nodes;
-	uint64_t nr_inodes;
+	uint64_t nr_inodes; /* in the live tree and in every snapshot */
 	uint64_t nr_extents;
 	uint64_t nr_blocks; /* in use */
 	uint64_t nr_errors;
 };
 
-#define MSNAP_CHECK_DATA 1u /* verify file contents too */
+#define MSNAP_CHECK_DATA 1u   /* verify file contents too */
+#define MSNAP_CHECK_STRICT 2u /* records that belong to no inode are wrong, too */
 
 /*
  * Walk everything the pool's last commit reaches and compare with the space map
@@ -468,5 +547,57 @@ struct msnap_check_result {
 int msnap_check(struct msnap_pool *pool, unsigned flags,
 		void (*report)(void *arg, const char *line), void *arg,
 		struct msnap_check_result *result);
+
+/* Something that is wrong with a pool. */
+struct msnap_problem {
+	const char *text; /* one line, without the pool's name */
+	const char *fix;  /* what would be done about it, as "cut it out"; NULL:
+			     nothing can be done now */
+	bool safe; /* the repair gives nothing up that is not lost already */
+};
+
+#define MSNAP_FSCK_RDONLY 1u /* store nothing, whatever the answers are */
+#define MSNAP_FSCK_FORCE 2u  /* walk everything even after a clean end */
+#define MSNAP_FSCK_DATA 4u   /* verify file contents too; implies FORCE */
+
+struct msnap_fsck_args {
+	unsigned flags;
+	unsigned lock_wait_ms; /* how long to wait for another user of the pool */
+	/* Called for each problem; true: repair it. */
+	bool (*found)(void *arg, const struct msnap_problem *problem);
+	/* Called now and then with what is being done and how far it is; @total
+	 * 0: not known.  Nonzero: stop (-ECANCELED).  May be NULL. */
+	int (*progress)(void *arg, const char *what, uint64_t done,
+			uint64_t total);
+	void *arg;
+};
+
+struct msnap_fsck_result {
+	struct msnap_check_result found; /* of the last walk */
+	uint64_t nr_left;   /* problems that are still there */
+	uint64_t nr_fixed;  /* repairs that were made, all durable */
+	uint64_t nr_blocks; /* the pool's size */
+	uint64_t generation;
+	bool was_clean; /* the last end was */
+	bool skipped;	/* nothing was walked: it was clean and that sufficed */
+};
+
+/*
+ * Check the pool in @path, which nobody may have open, and repair what @found says
+ * yes to, by copy-on-write and commits: a crash at any time leaves the state before
+ * or after some of the repairs.  What is sound is not touched, except that orphans
+ * are deleted and the end is marked as clean, as opening and closing would.
+ *
+ * A superblock that is damaged is rewritten from its copy.  When a tree of the last
+ * commit is damaged and the commit before it is whole, going back to that is offered
+ * first.  Else what cannot be read is cut out, record by record where that is
+ * possible, and inodes that lost their names get one in lost+found.
+ *
+ * 0: see @result.  -ECANCELED: nothing that was not durable yet was changed.
+ * -ENOSPC: no room to repair.  -EUCLEAN: no superblock or root record is left.  Else
+ * as msnap_pool_open().
+ */
+int msnap_fsck(const char *path, const struct msnap_fsck_args *args,
+	       struct msnap_fsck_result *result, struct msnap_why *why);
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "background.h"
+#include "break.h"
 #include "file.h"
 
 /* ---- records ------------------------------------------------------------------ */
@@ -686,6 +687,9 @@ int msnap_rename(struct msnap_pool *pool, uint64_t dir, const char *name,
 
 	if (!err)
 		err = msnap_name_check(new_name, new_len);
+	if (!err && MSNAP_BROKEN(RENAME) && flags == 0 &&
+	    !msnap_unlink(pool, new_dir, new_name, new_len, false, &attr))
+		err = msnap_commit(pool); /* as the timer might, here */
 	if (!err)
 		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS);
 	if (!err)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "blockdev.h"
 #include "commit.h"
 #include "pool.h"
 
@@ -80,7 +81,7 @@ static int check_file(const char *path, const struct stat *st, bool force,
 	} else if (!S_ISREG(st->st_mode) && !S_ISCHR(st->st_mode)) {
 		return say(why, -EINVAL, path, "is neither a file nor a device");
 	}
-	if (force || S_ISCHR(st->st_mode) || st->st_size == 0)
+	if (force || S_ISCHR(st->st_mode) || (S_ISREG(st->st_mode) && !st->st_size))
 		return 0;
 	return check_content(path, why);
 }
@@ -151,8 +152,8 @@ static uint64_t round_down(uint64_t size)
 	return size & ~(uint64_t)(MSNAP_BLOCK_SIZE - 1);
 }
 
-int msnap_pool_create(const char *path, const struct msnap_create_args *args,
-		      struct msnap_why *why)
+static int create(const char *path, const struct msnap_create_args *args,
+		  struct msnap_why *why)
 {
 	uint64_t size = round_down(args->size);
 	struct stat st;
@@ -186,4 +187,34 @@ int msnap_pool_create(const char *path, const struct msnap_create_args *args,
 	if (err && made)
 		unlink(path);
 	return err;
+}
+
+static int create_on_device(const char *path, const struct msnap_create_args *args,
+			    struct msnap_why *why)
+{
+	struct msnap_create_args inner = *args;
+	char file[MSNAP_BLOCKDEV_PATH];
+	int fd, err = msnap_blockdev_make(path, why);
+
+	if (!err)
+		err = msnap_blockdev_mount(path, false, &fd, file, why);
+	if (err)
+		return err;
+	if (!inner.size)
+		inner.size = msnap_blockdev_room(fd);
+	err = create(file, &inner, why);
+	close(fd);
+	return err;
+}
+
+int msnap_pool_create(const char *path, const struct msnap_create_args *args,
+		      struct msnap_why *why)
+{
+	struct stat st;
+	int err;
+
+	if (stat(path, &st) || !S_ISBLK(st.st_mode))
+		return create(path, args, why);
+	err = check_file(path, &st, args->force, why);
+	return err ? err : create_on_device(path, args, why);
 }

@@ -6,10 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include "alloc.h"
 #include "background.h"
+#include "blockdev.h"
 #include "commit.h"
 #include "inode.h"
 #include "tree.h"
@@ -42,6 +45,8 @@ int msnap_damaged(struct msnap_pool *pool, const char *fmt, ...)
 {
 	va_list ap;
 
+	if (pool->repairing)
+		return -EUCLEAN;
 	va_start(ap, fmt);
 	vlog(pool, LOG_ERR, fmt, ap);
 	va_end(ap);
@@ -93,6 +98,9 @@ static void pool_free(struct msnap_pool *pool)
 	pthread_mutex_destroy(&pool->commit_lock);
 	pthread_rwlock_destroy(&pool->lock);
 	msnap_mem_close(pool->mem);
+	if (pool->host >= 0)
+		close(pool->host);
+	free(pool->file);
 	free(pool->path);
 	free(pool);
 }
@@ -220,7 +228,14 @@ static int open_steps(struct msnap_pool *pool, const struct msnap_root *root,
 	int err;
 
 	set_root(pool, root, newest);
-	err = load_space(pool, root, args->flags);
+	pool->repairing = args->flags & MSNAP_OPEN_REPAIR;
+	if (pool->repairing) {
+		pool->was_clean = get32(root->flags) & MSNAP_ROOT_CLEAN;
+		return 0;
+	}
+	err = pool->read_only ? 0 : msnap_root_clear_torn(pool->mem, pool->uuid);
+	if (!err)
+		err = load_space(pool, root, args->flags);
 	/* An older root becomes the newest before any block is used again. */
 	if (!err && newest > get64(root->gen) && !pool->read_only)
 		err = msnap_commit_now(pool);
@@ -242,6 +257,7 @@ static struct msnap_pool *pool_new(struct msnap_mem *mem,
 	if (!pool)
 		return NULL;
 	init_locks(pool);
+	pool->host = -1;
 	pool->mem = mem;
 	pool->log = args->log;
 	pool->log_arg = args->log_arg;
@@ -293,14 +309,54 @@ int msnap_pool_open_mem(struct msnap_mem *mem, const char *name,
 	return 0;
 }
 
+/* A person knows the device, not the file in it. */
+static void name_device(struct msnap_why *why, const char *path, const char *file)
+{
+	struct msnap_why inner = *why;
+	size_t len = strlen(file);
+
+	if (!strncmp(inner.text, file, len))
+		snprintf(why->text, sizeof(why->text), "%s%.300s", path,
+			 inner.text + len);
+}
+
 int msnap_pool_open(const char *path, const struct msnap_open_args *args,
 		    struct msnap_pool **pool, struct msnap_why *why)
 {
+	char file[MSNAP_BLOCKDEV_PATH] = "";
 	struct msnap_mem *mem;
-	int err = msnap_mem_open(path, args->flags & MSNAP_OPEN_RDONLY,
-				 args->lock_wait_ms, &mem, why);
+	struct stat st;
+	int err, host = -1;
 
-	return err ? err : msnap_pool_open_mem(mem, path, args, pool, why);
+	if (!stat(path, &st) && S_ISBLK(st.st_mode)) {
+		err = msnap_blockdev_mount(path, args->flags & MSNAP_OPEN_RDONLY,
+					   &host, file, why);
+		if (err)
+			return err;
+	}
+	err = msnap_mem_open(host < 0 ? path : file,
+			     args->flags & MSNAP_OPEN_RDONLY, args->lock_wait_ms,
+			     &mem, why);
+	if (err == -ENOENT && host >= 0)
+		snprintf(why->text, sizeof(why->text), "%s: not a memsnapfs pool "
+			 "(mkfs.memsnapfs makes one)", path);
+	if (!err)
+		err = msnap_pool_open_mem(mem, path, args, pool, why);
+	if (err) {
+		if (host >= 0) {
+			name_device(why, path, file);
+			close(host);
+		}
+		return err;
+	}
+	(*pool)->host = host;
+	(*pool)->file = strdup(host < 0 ? path : file);
+	return 0;
+}
+
+const char *msnap_pool_file(struct msnap_pool *pool)
+{
+	return pool->file ? pool->file : pool->path;
 }
 
 int msnap_pool_close(struct msnap_pool *pool)

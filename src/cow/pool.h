@@ -80,7 +80,9 @@ struct msnap_pool {
 	uint64_t hash_seed;
 	uint8_t uuid[16];
 	char label[64];
-	char *path;
+	char *path; /* as the user named it */
+	char *file; /* the pool's file, for what is kept beside it */
+	int host;   /* a mount of our own that it is on (blockdev.h), or -1 */
 	bool was_clean;
 	uint64_t open_gen; /* of the newest root record when it was opened */
 	unsigned commit_ms;
@@ -88,6 +90,7 @@ struct msnap_pool {
 	void *log_arg;
 
 	atomic_int read_only; /* bool; 1 also after damage was found */
+	bool repairing; /* damage is expected, and does not turn it read-only */
 
 	pthread_rwlock_t lock;
 	/* guarded by lock */

@@ -166,6 +166,21 @@ static const char *drop_valid(const struct msnap_pool *pool, const void *val,
 	return NULL;
 }
 
+static const char *scrub_valid(uint64_t number, const void *val, unsigned len)
+{
+	const struct msnap_scrub_rec *rec = val;
+
+	if (len != sizeof(*rec) || number)
+		return "a scrub of the wrong size";
+	if (get32(rec->where) > MSNAP_SCRUB_WHERE_MAX ||
+	    get64(rec->snap) > MSNAP_MAX_SNAP)
+		return "a scrub in an impossible place";
+	if (get32(rec->flags) & ~MSNAP_SCRUB_REC_DONE ||
+	    !all_zero(rec->reserved, sizeof(rec->reserved)))
+		return "reserved bytes in use";
+	return NULL;
+}
+
 static const char *catalog_valid(const struct msnap_pool *pool,
 				 struct msnap_key key, const void *val,
 				 unsigned len)
@@ -186,6 +201,8 @@ static const char *catalog_valid(const struct msnap_pool *pool,
 	case MSNAP_CAT_VIEW:
 		return len || number - 1 >= MSNAP_MAX_INO - 1 ?
 			       "an impossible orphan or view" : NULL;
+	case MSNAP_CAT_SCRUB:
+		return scrub_valid(number, val, len);
 	default:
 		return "a catalog record of unknown kind";
 	}

@@ -25,6 +25,7 @@
 #include "scrub.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
@@ -54,14 +55,12 @@ struct walk {
 };
 
 struct item {
-	uint64_t ino, fb, blk, csum;
+	struct msnap_id id; /* ino 0: a node of a namespace or of the catalog */
+	uint64_t fb, blk, csum;
 };
 
 struct bad {
-	uint64_t ino; /* 0: a node of a namespace or of the catalog */
-	uint64_t fb;
-	uint64_t blk;
-	uint64_t snap;
+	struct item it;
 	bool meta;
 };
 
@@ -80,7 +79,7 @@ struct msnap_scrub {
 
 	enum where where;
 	uint64_t snap;
-	uint64_t ino; /* the file that ext is in; 0: none */
+	uint64_t ino; /* the file that ext is in; 0: none, or none any more */
 	struct walk cat, ns, ext;
 
 	/* of this step */
@@ -107,12 +106,15 @@ static void count(struct msnap_scrub *s, uint64_t *counter, uint64_t nr)
 	pthread_mutex_unlock(&s->stat_lock);
 }
 
-static void add_bad(struct msnap_scrub *s, uint64_t ino, uint64_t fb, uint64_t blk,
-		    bool meta)
+static void add_bad(struct msnap_scrub *s, const struct item *it, bool meta)
 {
-	s->bad[s->nr_bad++] = (struct bad){
-		ino, fb, blk, s->where == SNAP ? s->snap : 0, meta
-	};
+	s->bad[s->nr_bad++] = (struct bad){ *it, meta };
+}
+
+/* Inode @ino of the namespace that is being walked. */
+static struct msnap_id id_here(const struct msnap_scrub *s, uint64_t ino)
+{
+	return (struct msnap_id){ s->where == SNAP ? s->snap : 0, ino };
 }
 
 /* Does the scrub cover what this generation wrote? */
@@ -150,6 +152,16 @@ static int check_node(struct msnap_pool *pool, struct msnap_ptr ptr, unsigned ty
 			     (unsigned long long)ptr.blk, why);
 }
 
+static void bad_node(struct msnap_scrub *s, const struct walk *w, uint64_t blk)
+{
+	bool file = w->type == MSNAP_TREE_EXTENT;
+	const struct item it = { .id = id_here(s, file ? s->ino : 0),
+				 .fb = file ? w->key.hi : 0,
+				 .blk = blk };
+
+	add_bad(s, &it, true);
+}
+
 /*
  * The node that @ptr names.  1: there is nothing to do there (any more), or it is
  * damaged; -EAGAIN: enough for this step.
@@ -176,8 +188,7 @@ static int enter(struct msnap_scrub *s, const struct walk *w, struct msnap_ptr p
 			*node = msnap_blk_ptr(pool, ptr.blk);
 		return err;
 	}
-	add_bad(s, w->type == MSNAP_TREE_EXTENT ? s->ino : 0,
-		w->type == MSNAP_TREE_EXTENT ? w->key.hi : 0, ptr.blk, true);
+	bad_node(s, w, ptr.blk);
 	if (valid && covers(s, ptr.gen))
 		mark(s, ptr.blk);
 	return 1;
@@ -311,7 +322,8 @@ static void take_data(struct msnap_scrub *s, uint64_t fb, const struct msnap_ext
 	for (i = 0; i < nr; i++)
 		if (mark(s, blk + i))
 			s->item[s->nr_item++] = (struct item){
-				s->ino, fb + i, blk + i, get64(ex->csum[i])
+				id_here(s, s->ino), fb + i, blk + i,
+				get64(ex->csum[i])
 			};
 }
 
@@ -331,10 +343,10 @@ static void pass_data(struct msnap_scrub *s, const struct msnap_extent *ex,
 /* Can checksums be made for it?  Once: what stays without is counted. */
 static bool want_fill(struct msnap_scrub *s, uint64_t fb, const struct msnap_extent *ex)
 {
-	struct item this = { s->ino, fb, get64(ex->blk), 0 };
+	const struct item this = { id_here(s, s->ino), fb, get64(ex->blk), 0 };
 
 	if (s->where != LIVE || s->pool->read_only ||
-	    (s->tried.ino == this.ino && s->tried.fb == fb))
+	    (s->tried.id.ino == s->ino && s->tried.fb == fb))
 		return false;
 	s->fill = this;
 	return true;
@@ -493,7 +505,7 @@ static void verify_items(struct msnap_scrub *s)
 			continue;
 		/* Readers must not trust what they saw earlier. */
 		msnap_ok_clear(s->pool->data_ok, it->blk, 1);
-		add_bad(s, it->ino, it->fb, it->blk, false);
+		add_bad(s, it, false);
 	}
 	s->bytes += (uint64_t)s->nr_item << MSNAP_BLOCK_SHIFT;
 	count(s, &s->stat.nr_blocks, s->nr_item);
@@ -504,15 +516,15 @@ static void fill(struct msnap_scrub *s)
 	uint64_t fb = s->fill.fb, nr;
 	int ret;
 
-	if (!s->fill.ino)
+	if (!s->fill.id.ino)
 		return;
-	ret = msnap_fill_step(s->pool, s->fill.ino, &fb);
+	ret = msnap_fill_step(s->pool, s->fill.id.ino, &fb);
 	nr = fb - s->fill.fb;
 	if (ret > 0)
 		count(s, &s->stat.nr_filled,
 		      nr > MSNAP_EXT_MAX_CSUM ? MSNAP_EXT_MAX_CSUM : nr);
 	if (ret == -EIO)
-		add_bad(s, s->fill.ino, s->fill.fb, s->fill.blk, false);
+		add_bad(s, &s->fill, false);
 	s->tried = s->fill;
 }
 
@@ -545,17 +557,17 @@ static void name(struct msnap_scrub *s, const struct bad *bad,
 {
 	char snap[MSNAP_SNAP_NAME_MAX + 1];
 	struct msnap_scrub_damage d = {
-		.id = { bad->snap, bad->ino },
-		.off = bad->fb << MSNAP_BLOCK_SHIFT,
-		.blk = bad->blk,
+		.id = bad->it.id,
+		.off = bad->it.fb << MSNAP_BLOCK_SHIFT,
+		.blk = bad->it.blk,
 		.meta = bad->meta,
 		.snap = snap,
 		.path = s->path,
 	};
 
-	snap_name(s->pool, bad->snap, snap, sizeof(snap));
+	snap_name(s->pool, d.id.snap, snap, sizeof(snap));
 	s->path[0] = '\0';
-	if (bad->ino)
+	if (d.id.ino)
 		msnap_scrub_name(s->pool, d.id, s->path, sizeof(s->path));
 	log_damage(s->pool, &d);
 	if (fn)
@@ -584,7 +596,7 @@ int msnap_scrub_step(struct msnap_scrub *s, msnap_scrub_damage_fn *fn, void *arg
 
 	s->work = s->nr_item = s->nr_bad = 0;
 	s->bytes = 0;
-	s->fill.ino = 0;
+	s->fill.id.ino = 0;
 	pthread_rwlock_rdlock(&pool->lock);
 	err = MSNAP_GUARD(collect(s));
 	slot = pool->gen % MSNAP_READER_SLOTS;
@@ -623,7 +635,8 @@ static int load(struct msnap_pool *pool, struct msnap_scrub_rec *rec)
 static void to_stat(const struct msnap_scrub_rec *rec, struct msnap_scrub_stat *stat)
 {
 	*stat = (struct msnap_scrub_stat){
-		.state = get32(rec->state),
+		.state = get32(rec->flags) & MSNAP_SCRUB_REC_DONE ?
+				 MSNAP_SCRUB_DONE : MSNAP_SCRUB_STOPPED,
 		.begin_ns = get64(rec->begin_ns),
 		.end_ns = get64(rec->end_ns),
 		.nr_nodes = get64(rec->nr_nodes),
@@ -640,7 +653,8 @@ static void from_scrub(struct msnap_scrub *s, struct msnap_scrub_rec *rec)
 	const struct msnap_scrub_stat *stat = &s->stat;
 
 	memset(rec, 0, sizeof(*rec));
-	rec->state = put32(stat->state);
+	rec->flags = put32(stat->state == MSNAP_SCRUB_DONE ? MSNAP_SCRUB_REC_DONE :
+							     0);
 	rec->where = put32(s->where);
 	rec->snap = put64(s->where == SNAP ? s->snap : 0);
 	rec->cat = put64(s->cat.key.hi);
@@ -731,7 +745,7 @@ static struct msnap_scrub *scrub_new(struct msnap_pool *pool)
 
 int msnap_scrub_begin(struct msnap_pool *pool, bool restart, struct msnap_scrub **out)
 {
-	struct msnap_scrub_rec rec;
+	struct msnap_scrub_rec rec = { 0 };
 	struct msnap_scrub *s;
 	/* What is there now is to be covered: all of it must be committed. */
 	int err = msnap_commit(pool);
@@ -745,7 +759,7 @@ int msnap_scrub_begin(struct msnap_pool *pool, bool restart, struct msnap_scrub 
 	if (!s)
 		return -ENOMEM;
 	s->first_gen = atomic_load(&pool->durable_gen) + 1;
-	if (!err && get32(rec.state) == MSNAP_SCRUB_STOPPED)
+	if (!err && !(get32(rec.flags) & MSNAP_SCRUB_REC_DONE))
 		go_on(s, &rec);
 	else
 		s->stat.begin_ns = now_ns();

@@ -145,6 +145,8 @@ struct msnap_space {
 	uint64_t any;		 /* where to look for what found no chunk */
 	uint64_t growing[NR_GROWING]; /* chunks where files grew last */
 	unsigned growing_at;
+
+	unsigned long nr_allocs, fail_at; /* for tests */
 };
 
 /* The part of a range that lies in one region. */
@@ -1548,7 +1550,7 @@ int msnap_space_alloc(struct msnap_space *space,
 
 	assert(want->nr);
 	pthread_mutex_lock(&space->lock);
-	if (space->nr_free) {
+	if (++space->nr_allocs != space->fail_at && space->nr_free) {
 		count_change(space);
 		at = place(space, want, &got);
 		err = reserve_and_change(space, at, got, &how);
@@ -1559,6 +1561,24 @@ int msnap_space_alloc(struct msnap_space *space,
 	*blk = at;
 	*nr = got;
 	return 0;
+}
+
+void msnap_space_fail_alloc(struct msnap_space *space, unsigned long nth)
+{
+	pthread_mutex_lock(&space->lock);
+	space->nr_allocs = 0;
+	space->fail_at = nth;
+	pthread_mutex_unlock(&space->lock);
+}
+
+unsigned long msnap_space_allocs(struct msnap_space *space)
+{
+	unsigned long nr;
+
+	pthread_mutex_lock(&space->lock);
+	nr = space->nr_allocs;
+	pthread_mutex_unlock(&space->lock);
+	return nr;
 }
 
 void msnap_space_undo_alloc(struct msnap_space *space, uint64_t blk, uint32_t nr)

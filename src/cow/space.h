@@ -76,6 +76,10 @@ struct msnap_space_want {
 int msnap_space_alloc(struct msnap_space *space,
 		      const struct msnap_space_want *want, uint64_t *blk,
 		      uint32_t *nr);
+/* For tests: the nth allocation from now on finds nothing; 0: each does its best.
+ * And how many there were since. */
+void msnap_space_fail_alloc(struct msnap_space *space, unsigned long nth);
+unsigned long msnap_space_allocs(struct msnap_space *space);
 /* Give back what alloc returned and nobody has seen: free at once. */
 void msnap_space_undo_alloc(struct msnap_space *space, uint64_t blk, uint32_t nr);
 

@@ -87,7 +87,7 @@ int msnap_super_format(struct msnap_mem *mem, const char *name, const char *labe
 	return err;
 }
 
-static bool super_valid(const struct msnap_super *s)
+bool msnap_super_valid(const struct msnap_super *s)
 {
 	return get64(s->magic) == MSNAP_SUPER_MAGIC &&
 	       get64(s->csum) == msnap_csum_meta(s, 0) &&
@@ -155,9 +155,9 @@ int msnap_super_read(struct msnap_mem *mem, const char *name,
 
 	err = MSNAP_GUARD(copy_block(mem, MSNAP_SUPER_BLK, super));
 	magic = !err && get64(super->magic) == MSNAP_SUPER_MAGIC;
-	if (err || !super_valid(super)) {
+	if (err || !msnap_super_valid(super)) {
 		err = MSNAP_GUARD(copy_block(mem, last, super));
-		if (err || !super_valid(super)) {
+		if (err || !msnap_super_valid(super)) {
 			snprintf(why->text, sizeof(why->text),
 				 magic ? "%s: the superblock and its backup are "
 					 "damaged" :
@@ -173,8 +173,8 @@ int msnap_super_read(struct msnap_mem *mem, const char *name,
 
 /* ---- root ring ----------------------------------------------------------- */
 
-static bool root_valid(const struct msnap_root *r, const uint8_t uuid[16],
-		       unsigned slot)
+bool msnap_root_valid(const struct msnap_root *r, const uint8_t uuid[16],
+		      unsigned slot)
 {
 	return get64(r->magic) == MSNAP_ROOT_MAGIC && get64(r->gen) > 0 &&
 	       get64(r->gen) < MSNAP_MAX_GEN &&
@@ -194,7 +194,7 @@ static int root_scan(struct msnap_mem *mem, const uint8_t uuid[16],
 		struct msnap_root r;
 		int err = MSNAP_GUARD(copy_block(mem, MSNAP_RING_BLK + i, &r));
 
-		if (err || !root_valid(&r, uuid, i))
+		if (err || !msnap_root_valid(&r, uuid, i))
 			continue;
 		if (get64(r.gen) > best_gen && get64(r.gen) < below) {
 			best_gen = get64(r.gen);
@@ -227,4 +227,29 @@ int msnap_root_write(struct msnap_mem *mem, struct msnap_root *root)
 	 * before is the newest.  New: everything it names was durable before. */
 	store_block(mem, blk, root);
 	return msnap_mem_drain(mem);
+}
+
+static int clear_torn(struct msnap_mem *mem, const uint8_t uuid[16])
+{
+	static const uint8_t zero[MSNAP_BLOCK_SIZE];
+	bool any = false;
+	unsigned i;
+
+	for (i = 0; i < MSNAP_RING_SLOTS; i++) {
+		struct msnap_root r;
+
+		copy_block(mem, MSNAP_RING_BLK + i, &r);
+		if (msnap_root_valid(&r, uuid, i) || !memcmp(&r, zero, sizeof(r)))
+			continue;
+		store_block(mem, MSNAP_RING_BLK + i, zero);
+		any = true;
+	}
+	/* A crash in here can only complete the torn record, and everything that it
+	 * names is still as it was. */
+	return any ? msnap_mem_drain(mem) : 0;
+}
+
+int msnap_root_clear_torn(struct msnap_mem *mem, const uint8_t uuid[16])
+{
+	return MSNAP_GUARD(clear_torn(mem, uuid));
 }

@@ -206,6 +206,78 @@ struct msnap_ioc_clone {
 	uint8_t reserved[20];
 };
 
+/* ---- scrubbing ---------------------------------------------------------- */
+
+/*
+ * Read everything there is, in the background, and compare it with its checksums.
+ * Any file or directory of the mount will do.  Status is for everybody, the rest
+ * for root and the owner of the mount (EPERM).
+ *
+ * START: begin one, or go on with the one that was cancelled or that an unmount
+ * interrupted, unless flag RESTART; rate is in bytes per second, 0: the usual one.
+ * One that runs gets the new rate (EBUSY with RESTART).  CANCEL: returns when it
+ * has stopped; its place is kept, in the pool too.  All three answer with the status.
+ */
+enum {
+	MSNAP_IOC_SCRUB_STATUS = 0, /* op */
+	MSNAP_IOC_SCRUB_START = 1,
+	MSNAP_IOC_SCRUB_CANCEL = 2,
+};
+
+enum {
+	MSNAP_IOC_SCRUB_NONE = 0, /* state: there never was one */
+	MSNAP_IOC_SCRUB_RUNNING = 1,
+	MSNAP_IOC_SCRUB_STOPPED = 2, /* START goes on with it */
+	MSNAP_IOC_SCRUB_DONE = 3,
+	MSNAP_IOC_SCRUB_FAILED = 4, /* error says why; START goes on with it */
+};
+
+#define MSNAP_IOC_SCRUB_RESTART 1u
+#define MSNAP_IOC_SCRUB_UNLIMITED 0xffffffffffffffffull /* rate */
+
+struct msnap_ioc_scrub {
+	uint32_t op;	     /* in */
+	uint32_t flags;	     /* in */
+	uint64_t rate;	     /* in and out */
+	uint32_t state;	     /* out, as all that follows */
+	int32_t error;	     /* errno, 0: none */
+	uint64_t begin_ns;
+	uint64_t end_ns;     /* when it ended, or was last recorded */
+	uint64_t done;	     /* bytes of the pool */
+	uint64_t total;	     /* of so many, about */
+	uint64_t nr_nodes;   /* blocks of metadata verified */
+	uint64_t data;	     /* bytes of contents verified */
+	uint64_t filled;     /* bytes that had no checksum and got one */
+	uint64_t unchecked;  /* bytes that have none */
+	uint64_t nr_damaged; /* blocks, of data or metadata */
+	uint64_t nr_listed;  /* of these, in the list: since the mount, at most 1000 */
+	uint8_t reserved[88]; /* zero in */
+};
+
+/* What it found damaged, in the order found.  Start with first = 0, go on behind
+ * the last one until nr is 0.  A block that several files or restore points share
+ * is told once. */
+struct msnap_ioc_scrub_entry {
+	uint64_t ino;	 /* inode, 0: metadata of no one file */
+	uint64_t snap;	 /* id of the restore point, 0: live */
+	uint64_t offset; /* in the file, bytes */
+	uint64_t block;	 /* in the pool */
+	uint32_t meta;	 /* 1: metadata; the contents behind offset may be lost */
+	uint32_t reserved;
+	char name[208];	 /* of the restore point, "": live */
+	char path[1024]; /* from the top of the mount, "/dir/file" (its end, should
+			    it be longer); "": of no one file */
+};
+
+#define MSNAP_IOC_SCRUB_LIST_MAX 8
+
+struct msnap_ioc_scrub_list {
+	uint64_t first; /* in */
+	uint32_t nr;	/* out */
+	uint32_t reserved;
+	struct msnap_ioc_scrub_entry entry[MSNAP_IOC_SCRUB_LIST_MAX];
+};
+
 #define MSNAP_IOC_INFO _IOR(MSNAP_IOC_MAGIC, 1, struct msnap_ioc_info)
 #define MSNAP_IOC_SNAP _IOWR(MSNAP_IOC_MAGIC, 2, struct msnap_ioc_snap)
 #define MSNAP_IOC_SNAP_DELETE \
@@ -217,5 +289,8 @@ struct msnap_ioc_clone {
 #define MSNAP_IOC_REF _IOR(MSNAP_IOC_MAGIC, 7, struct msnap_ioc_ref)
 #define MSNAP_IOC_CLONE _IOWR(MSNAP_IOC_MAGIC, 8, struct msnap_ioc_clone)
 #define MSNAP_IOC_FILE _IOR(MSNAP_IOC_MAGIC, 9, struct msnap_ioc_file)
+#define MSNAP_IOC_SCRUB _IOWR(MSNAP_IOC_MAGIC, 10, struct msnap_ioc_scrub)
+#define MSNAP_IOC_SCRUB_LIST \
+	_IOWR(MSNAP_IOC_MAGIC, 11, struct msnap_ioc_scrub_list)
 
 #endif

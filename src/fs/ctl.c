@@ -17,6 +17,7 @@
 #include "ctl-long.h"
 #include "flush.h"
 #include "reply.h"
+#include "scrub.h"
 
 #define NR_THREADS 2
 
@@ -168,6 +169,9 @@ static const struct long_call long_call[] = {
 	  msnap_fs_call_rollback },
 	{ MSNAP_IOC_CLONE, sizeof(struct msnap_ioc_clone),
 	  msnap_fs_call_clone },
+	{ MSNAP_IOC_SCRUB, sizeof(struct msnap_ioc_scrub), msnap_fs_call_scrub },
+	{ MSNAP_IOC_SCRUB_LIST, sizeof(struct msnap_ioc_scrub_list),
+	  msnap_fs_call_scrub_list },
 };
 
 static const struct long_call *find_long_call(unsigned cmd)

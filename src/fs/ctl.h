@@ -46,6 +46,8 @@ struct msnap_fs_call {
 		struct msnap_ioc_snap_rename rename;
 		struct msnap_ioc_rollback rollback;
 		struct msnap_ioc_clone clone;
+		struct msnap_ioc_scrub scrub;
+		struct msnap_ioc_scrub_list scrub_list;
 	} arg;
 };
 

@@ -626,7 +626,7 @@ int msnap_fs_direct_recover(struct fs *fs, char *why, size_t why_size)
 
 	if (fs->opts->read_only || msnap_view_next(fs->pool, 0, &ino))
 		return 0;
-	err = msnap_fs_views_new(fs->pool, fs->opts->pool, why, why_size, &views);
+	err = msnap_fs_views_new(fs->pool, msnap_pool_file(fs->pool), why, why_size, &views);
 	if (err)
 		return err;
 	err = recover(fs, views);
@@ -653,7 +653,7 @@ int msnap_fs_direct_new(struct fs *fs, char *why, size_t why_size,
 	pthread_mutex_init(&d->lock, NULL);
 	for (int i = 0; i < NR_LOCKS; i++)
 		pthread_mutex_init(&d->node_lock[i], NULL);
-	err = msnap_fs_views_new(fs->pool, fs->opts->pool, why, why_size, &d->views);
+	err = msnap_fs_views_new(fs->pool, msnap_pool_file(fs->pool), why, why_size, &d->views);
 	if (err) {
 		free(d);
 		return err;

@@ -65,6 +65,7 @@ struct msnap_fs_flush;
 struct msnap_fs_ctl;
 struct msnap_fs_table;
 struct msnap_fs_direct;
+struct msnap_fs_scrub;
 
 struct fs {
 	struct msnap_pool *pool;
@@ -75,6 +76,7 @@ struct fs {
 	struct msnap_fs_flush *flush;
 	struct msnap_fs_ctl *ctl;
 	struct msnap_fs_table *table;
+	struct msnap_fs_scrub *scrub;
 	struct msnap_fs_direct *direct; /* NULL: everything is cached */
 	const char *mode; /* "cached" or "direct" */
 	char mode_why[256];

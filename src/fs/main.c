@@ -26,6 +26,7 @@
 #include "opts.h"
 #include "passthrough.h"
 #include "reply.h"
+#include "scrub.h"
 #include "snapdir.h"
 #include "stop.h"
 #include "table.h"
@@ -134,6 +135,8 @@ static int make_parts(struct server *server)
 		err = msnap_fs_flush_new(server->opts.dir, &fs->flush);
 	if (!err)
 		err = msnap_fs_table_new(&fs->table);
+	if (!err)
+		err = msnap_fs_scrub_new(fs, &fs->scrub);
 	if (!err)
 		err = msnap_fs_ctl_new(fs, &fs->ctl);
 	if (err)
@@ -299,6 +302,9 @@ static int finish(struct server *server)
 		fuse_session_unmount(fs->se);
 	if (fs->ctl)
 		msnap_fs_ctl_stop(fs->ctl);
+	if (fs->scrub)
+		msnap_fs_scrub_stop(fs->scrub);
+	msnap_fs_scrub_free(fs->scrub);
 	if (fs->nodes && fs->pool)
 		msnap_fs_nodes_each_orphan(fs->nodes, evict_orphan, fs);
 	if (fs->se)

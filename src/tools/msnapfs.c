@@ -13,7 +13,7 @@
 static const struct msnap_cmd *const verbs[] = {
 	&msnap_cmd_snap,   &msnap_cmd_list,	&msnap_cmd_delete,
 	&msnap_cmd_rename, &msnap_cmd_clone, &msnap_cmd_rollback,
-	&msnap_cmd_info,
+	&msnap_cmd_info,   &msnap_cmd_scrub,
 };
 
 #define PREFIX "msnapfs "

@@ -14,5 +14,6 @@ extern const struct msnap_cmd msnap_cmd_rename;
 extern const struct msnap_cmd msnap_cmd_clone;
 extern const struct msnap_cmd msnap_cmd_rollback;
 extern const struct msnap_cmd msnap_cmd_info;
+extern const struct msnap_cmd msnap_cmd_scrub;
 
 #endif

@@ -729,6 +729,8 @@ int model_rollback(struct model *m, const char *snap, const char *dir,
 	}
 	if (!then)
 		return -ENOENT;
+	if (!S_ISDIR(then->mode))
+		return -ENOTDIR;
 	if (then->frame)
 		return roll_frame(m, &s->tree, at.id);
 	if (at.id == MODEL_ROOT && s->scope == MODEL_ROOT) {

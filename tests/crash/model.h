@@ -8,8 +8,9 @@
  * no inode numbers of the pool and no lack of space.
  *
  * Paths have no leading slash; "" is the top directory.  Functions return what the
- * engine's function of that name should: 0 (or a count) or a negative errno, and on
- * failure have changed nothing.  Running out of memory ends the program.
+ * engine's function of that name should: 0 (or a count) or a negative errno; on
+ * failure the model is not to be used any more (work on a copy).  Running out of
+ * memory ends the program.
  */
 #ifndef CRASH_MODEL_H
 #define CRASH_MODEL_H

@@ -8,18 +8,17 @@
 
 #include "model-tree.h"
 
-#define MAX_DATA (1u << 20)
-
-static uint8_t data[MAX_DATA];
-
-/* Neither constant nor of a short period: a block in the wrong place shows. */
-static const void *fill_data(unsigned fill, size_t len)
+/* What the operation writes; the caller frees it (a crash in the middle of an operation
+ * runs others).  Neither constant nor of a short period: a block in the wrong place
+ * shows. */
+static uint8_t *op_data(const struct op *op)
 {
-	uint64_t x = fill * 0x9e3779b97f4a7c15ull + 1;
+	uint64_t x = op->fill * 0x9e3779b97f4a7c15ull + 1;
+	uint8_t *data = model_alloc(NULL, op->len);
 
-	for (size_t i = 0; i < len; i += 8) {
+	for (size_t i = 0; i < op->len; i += 8) {
 		x = x * 6364136223846793005ull + 1442695040888963407ull;
-		memcpy(data + i, &x, len - i < 8 ? len - i : 8);
+		memcpy(data + i, &x, op->len - i < 8 ? op->len - i : 8);
 	}
 	return data;
 }
@@ -120,14 +119,16 @@ static long do_tmpfile(struct msnap_pool *pool, const struct op *op)
 	struct msnap_new what = { .mode = S_IFREG | 0644 };
 	struct msnap_attr attr;
 	struct spot s;
+	uint8_t *data;
 	int ret, err = find(pool, NULL, op->path, &s);
 
 	if (!err)
 		err = msnap_create(pool, s.dir.ino, NULL, 0, &what, &attr);
 	if (err)
 		return err;
-	err = msnap_pwrite(pool, attr.ino, fill_data(op->fill, op->len), op->len, 0,
-			   false);
+	data = op_data(op);
+	err = msnap_pwrite(pool, attr.ino, data, op->len, 0, false);
+	free(data);
 	if (!err)
 		err = msnap_link(pool, attr.ino, s.dir.ino, s.name, s.len, &attr);
 	ret = err ? msnap_evict(pool, attr.ino) : 0;
@@ -174,6 +175,17 @@ static long do_rename(struct msnap_pool *pool, const struct op *op)
 
 /* ---- contents and attributes ------------------------------------------------------ */
 
+static long do_data(struct msnap_pool *pool, const struct op *op, uint64_t ino)
+{
+	uint8_t *data = op_data(op);
+	long ret = op->code == OP_WRITE ?
+			   msnap_pwrite(pool, ino, data, op->len, op->off, false) :
+			   msnap_xattr_set(pool, ino, op->to, data, op->len, 0);
+
+	free(data);
+	return ret;
+}
+
 static long do_file(struct msnap_pool *pool, const struct op *op)
 {
 	struct msnap_attr attr = { .size = op->len, .mode = op->mode,
@@ -185,8 +197,8 @@ static long do_file(struct msnap_pool *pool, const struct op *op)
 		return err;
 	switch (op->code) {
 	case OP_WRITE:
-		return msnap_pwrite(pool, s.id.ino, fill_data(op->fill, op->len),
-				    op->len, op->off, false);
+	case OP_SETXATTR:
+		return do_data(pool, op, s.id.ino);
 	case OP_TRUNCATE:
 		return msnap_setattr(pool, s.id.ino, &attr, MSNAP_SET_SIZE, &attr);
 	case OP_FALLOCATE:
@@ -194,9 +206,6 @@ static long do_file(struct msnap_pool *pool, const struct op *op)
 	case OP_CHMOD:
 		return msnap_setattr(pool, s.id.ino, &attr,
 				     MSNAP_SET_MODE | MSNAP_SET_UID, &attr);
-	case OP_SETXATTR:
-		return msnap_xattr_set(pool, s.id.ino, op->to,
-				       fill_data(op->fill, op->len), op->len, 0);
 	default:
 		return msnap_xattr_remove(pool, s.id.ino, op->to);
 	}
@@ -336,20 +345,30 @@ long op_on_pool(struct msnap_pool *pool, const struct op *op)
 	}
 }
 
+static long data_on_model(struct model *m, const struct op *op)
+{
+	uint8_t *data = op_data(op);
+	long ret = op->code == OP_SETXATTR ?
+			   model_xattr_set(m, op->path, op->to, data, op->len) :
+			   model_write(m, op->path, data, op->len, op->off);
+
+	free(data);
+	return ret;
+}
+
 static long tmpfile_on_model(struct model *m, const struct op *op)
 {
 	int err = model_create(m, op->path, S_IFREG | 0644, NULL);
 
-	return err ? err : model_write(m, op->path, fill_data(op->fill, op->len),
-				       op->len, 0);
+	return err ? err : data_on_model(m, op);
 }
 
 static long file_on_model(struct model *m, const struct op *op)
 {
 	switch (op->code) {
 	case OP_WRITE:
-		return model_write(m, op->path, fill_data(op->fill, op->len),
-				   op->len, op->off);
+	case OP_SETXATTR:
+		return data_on_model(m, op);
 	case OP_TRUNCATE:
 		return model_truncate(m, op->path, op->len);
 	case OP_FALLOCATE:
@@ -359,9 +378,6 @@ static long file_on_model(struct model *m, const struct op *op)
 					op->to_off, op->len);
 	case OP_CHMOD:
 		return model_chmod(m, op->path, op->mode, op->off);
-	case OP_SETXATTR:
-		return model_xattr_set(m, op->path, op->to,
-				       fill_data(op->fill, op->len), op->len);
 	default:
 		return model_xattr_remove(m, op->path, op->to);
 	}

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "cow/pool.h"
+#include "cow/commit.h"
 #include "fixed.h"
 #include "model-tree.h"
 
@@ -115,7 +115,7 @@ static void crash_recovery(struct rig *rig, const struct choice *c)
 	choice_apply(&rig->diff, c, rig->mem->base, rig->scratch);
 	memcpy(r->origin, rig->scratch->mem.base, rig->mem->size);
 	choice_print(&rig->diff, c, image, sizeof(image));
-	snprintf(r->context, sizeof(r->context), "%s, point %u, recovery of %s",
+	snprintf(r->context, sizeof(r->context), "%.300s, point %u, recovery of %s",
 		 rig->context, rig->point, image);
 	r->rng.x = rng_next(&rig->rng);
 	rig->count.nested++;
@@ -191,11 +191,11 @@ static int on_drain(struct msnap_mem *mem)
 {
 	struct rig *rig = rig_of(mem);
 
-	if (rig->pool && !rig->failed) {
+	if (rig->pool && !rig->failed)
 		note_commits(rig);
-		if (!note_writing(rig))
-			point(rig, rig->plan.at_drain);
-	}
+	/* Without a pool yet: opening it commits nothing. */
+	if (!rig->failed && (!rig->pool || !note_writing(rig)))
+		point(rig, rig->plan.at_drain);
 	return rig->inner->drain(mem);
 }
 
@@ -321,6 +321,16 @@ static int open_pool(struct rig *rig)
 	return violation(rig, "the pool cannot be opened: %s", why.text);
 }
 
+/* Opening stores too: what is durable must be known before. */
+static uint64_t newest_root(struct rig *rig)
+{
+	const struct msnap_super *super = (const void *)rig->mem->base;
+	struct msnap_root root;
+
+	return msnap_root_read(rig->mem, super->uuid, 0, &root) ? 0 :
+								  get64(root.gen);
+}
+
 int rig_begin(struct rig *rig, const struct rig_base *base, bool same)
 {
 	rig->failed = false;
@@ -333,11 +343,11 @@ int rig_begin(struct rig *rig, const struct rig_base *base, bool same)
 	rig->after = state_get(base->state);
 	rig->durable = state_get(base->state);
 	rig->pool = NULL;
+	rig->durable_gen = newest_root(rig);
 	if (open_pool(rig)) {
 		rig_end(rig, false);
 		return -1;
 	}
-	rig->durable_gen = generation(rig);
 	return 0;
 }
 
@@ -369,6 +379,10 @@ static struct model *try_model(struct rig *rig, const struct op *op, long *ret)
 	struct model *next = model_copy(rig->model);
 
 	*ret = op_on_model(next, op);
+	if (*ret < 0) {
+		model_free(next);
+		next = model_copy(rig->model);
+	}
 	return next;
 }
 
@@ -391,6 +405,14 @@ static bool is_short(struct rig *rig, const struct op *op, long ret, long want)
 	return true;
 }
 
+static void trace(const struct op *op, long ret)
+{
+	char text[250];
+
+	op_print(op, text, sizeof(text));
+	printf("  %s = %ld\n", text, ret);
+}
+
 int rig_op(struct rig *rig, const struct op *op)
 {
 	long want, ret;
@@ -400,6 +422,8 @@ int rig_op(struct rig *rig, const struct op *op)
 	rig->count.ops++;
 	state_set(&rig->after, state_new(next));
 	ret = op_on_pool(rig->pool, op);
+	if (rig->trace)
+		trace(op, ret);
 	if (ret == want) {
 		model_free(rig->model);
 		rig->model = next;
@@ -413,14 +437,18 @@ int rig_op(struct rig *rig, const struct op *op)
 	settle_durable(rig, op_commits(op) && ret >= 0);
 	if (compare_live(rig))
 		return -1;
-	maybe_point(rig, rig->plan.one_op_in);
+	if (op_commits(op) && ret >= 0)
+		point(rig, rig->plan.between ? 1 : 0); /* what it promised is there */
+	else
+		maybe_point(rig, rig->plan.one_op_in);
 	state_set(&rig->before, state_get(rig->after));
 	return rig->failed ? -1 : 0;
 }
 
 static void check_end(struct rig *rig)
 {
-	static const struct op settle = { OP_SETTLE }, commit = { OP_COMMIT };
+	static const struct op settle = { .code = OP_SETTLE };
+	static const struct op commit = { .code = OP_COMMIT };
 	int64_t stray;
 	char why[400];
 
@@ -433,6 +461,7 @@ static void check_end(struct rig *rig)
 	settle_durable(rig, true);
 	stray = image_stray(rig->mem->base, rig->origin, rig->mem->size,
 			    &rig->touched);
+	sync_scratch(rig);
 	if (stray < 0)
 		stray = scratch_stray(rig->scratch);
 	if (stray >= 0)
@@ -508,4 +537,12 @@ int rig_make_base(struct rig *rig, const struct op *op, unsigned nr, bool clean,
 	rig->plan = plan;
 	model_free(empty);
 	return err;
+}
+
+void rig_free_base(struct rig_base *base, uint64_t size)
+{
+	if (base->image)
+		munmap(base->image, size);
+	state_put(base->state);
+	memset(base, 0, sizeof(*base));
 }

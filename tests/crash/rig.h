@@ -5,8 +5,8 @@
  *
  * At a point the run stands still while images of what a crash there may leave are
  * made and judged, one after the other, in memory of their own.  Points are: every
- * drain; some of the engine's stores, flushes and allocations between drains; some of
- * the moments between two operations.
+ * drain; the return of every operation that promises durability; some of the engine's
+ * stores, flushes and allocations between drains; some returns of other operations.
  *
  * Invariant: the media show rig->durable, or rig->writing once its root record may
  * have reached them.
@@ -54,8 +54,9 @@ struct rig {
 	unsigned point; /* of this run */
 	bool busy;  /* at a point: nothing in it is one */
 	bool failed;
+	bool trace; /* print the operations */
 	const struct op *op;
-	char context[200]; /* which run this is, for the report */
+	char context[600]; /* which run this is, for the report */
 };
 
 struct rig *rig_new(uint64_t size, enum msnap_sim_kind kind, bool nested);
@@ -78,5 +79,6 @@ int rig_end(struct rig *rig, bool close);
 /* Make the pool of @base: format, run the operations, end cleanly or not. */
 int rig_make_base(struct rig *rig, const struct op *op, unsigned nr, bool clean,
 		  struct rig_base *base);
+void rig_free_base(struct rig_base *base, uint64_t size);
 
 #endif

@@ -9,14 +9,14 @@
 
 /* New things, changes of what is there, and something that frees blocks. */
 const struct op state_alive_op[] = {
-	{ OP_CREATE, .path = "zz" },
-	{ OP_WRITE, .path = "zz", .len = 9000, .fill = 901 },
-	{ OP_WRITE, .path = "a", .off = 100, .len = 5000, .fill = 902 },
-	{ OP_MKDIR, .path = "zd" },
-	{ OP_RENAME, .path = "zz", .to = "zd/y" },
-	{ OP_TRUNCATE, .path = "d/c", .len = 10 },
-	{ OP_UNLINK, .path = "b" },
-	{ OP_COMMIT },
+	{ .code = OP_CREATE, .path = "zz" },
+	{ .code = OP_WRITE, .path = "zz", .len = 9000, .fill = 901 },
+	{ .code = OP_WRITE, .path = "a", .off = 100, .len = 5000, .fill = 902 },
+	{ .code = OP_MKDIR, .path = "zd" },
+	{ .code = OP_RENAME, .path = "zz", .to = "zd/y" },
+	{ .code = OP_TRUNCATE, .path = "d/c", .len = 10 },
+	{ .code = OP_UNLINK, .path = "b" },
+	{ .code = OP_COMMIT },
 };
 const unsigned state_alive_nr = sizeof(state_alive_op) / sizeof(state_alive_op[0]);
 

@@ -11,8 +11,8 @@
 
 #include "cow/cow.h"
 
-#define MAX_SEEN 120
-#define MAX_PER_DIR 30
+#define MAX_SEEN 64
+#define MAX_PER_DIR 12
 #define MAX_SNAPS 8
 #define MAX_MOVES 24
 
@@ -109,9 +109,9 @@ static void read_file(struct msnap_pool *pool, struct msnap_id id, uint64_t size
 	unsigned left = 100;
 
 	msnap_pread(pool, id, buf, 16384, 0);
-	msnap_pread(pool, id, buf, sizeof(buf), size > 9000 ? size - 9000 : 1);
+	msnap_pread(pool, id, buf, 9000, size > 9000 ? size - 9000 : 1);
 	msnap_map(pool, id, 0, few_pieces, &left);
-	for (left = 0; left < 8; left++) {
+	for (left = 0; left < 3; left++) {
 		if (msnap_seek(pool, id, off, left % 2 ? SEEK_HOLE : SEEK_DATA,
 			       &next))
 			break;

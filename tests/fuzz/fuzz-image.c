@@ -59,6 +59,7 @@ enum {
 	HOW_PAGES = 8,	 /* copies are not durable */
 	HOW_ABANDON = 16, /* no clean end */
 	HOW_REPAIR = 32,
+	HOW_AGAIN = 64, /* read what was left */
 };
 
 static struct msnap_pool *open_pool(struct msnap_mem *mem, uint8_t how)
@@ -134,7 +135,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		msnap_pool_abandon(pool);
 	else
 		msnap_pool_close(pool);
-	use_again(mem);
+	if (how & HOW_AGAIN)
+		use_again(mem);
 	return 0;
 }
 

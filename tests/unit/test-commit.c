@@ -10,7 +10,7 @@
 
 #include "cow/commit.h"
 
-#define NR_FILES 40
+#define NR_FILES 25
 
 /* ---- a workload ------------------------------------------------------------------------- */
 
@@ -102,16 +102,20 @@ static void both_roots(enum msnap_sim_kind kind)
 	uint64_t last, view;
 	unsigned round;
 
-	pool_make_kind(12, kind);
+	pool_make_kind(8, kind);
 	no_clones = true;
 	ok(msnap_commit(pool));
 	last = pool_view();
-	for (round = 0; round < 60; round++) {
+	for (round = 0; round < 40; round++) {
+		uint64_t gen = pool->durable_gen;
 		uint8_t *image;
 
 		any_changes();
 		view = pool_view();
 		ok(msnap_commit(pool));
+		if (pool->durable_gen == gen)
+			continue; /* nothing was done after all */
+		must(pool->durable_gen == gen + 1);
 		image = pool_image();
 		pool_aside(image, 0, view);
 		pool_aside(image, MSNAP_OPEN_PREVIOUS, last);
@@ -144,7 +148,7 @@ START_TEST(both_roots_are_whole_when_space_is_short)
 	ok(msnap_commit(pool));
 	ok(msnap_commit(pool));
 	last = pool_view();
-	for (round = 0; round < 60; round++) {
+	for (round = 0; round < 40; round++) {
 		uint8_t *image;
 
 		put_bytes(ino, 0, 60 * BLK, round);
@@ -325,7 +329,7 @@ START_TEST(a_damaged_map_is_counted_anew)
 	make_long_map();
 	view = pool_view();
 	image = pool_image();
-	for (i = 0; i < 200; i++) {
+	for (i = 0; i < 60; i++) {
 		const struct msnap_run *r =
 			&pool->space_map.run[rnd(pool->space_map.nr)];
 
@@ -596,9 +600,9 @@ int main(void)
 	TCase *tc = tcase_create("commit");
 
 	tcase_set_timeout(tc, 200);
-	tcase_add_loop_test(tc, both_roots_are_whole, 1, 5);
+	tcase_add_loop_test(tc, both_roots_are_whole, 1, 4);
 	tcase_add_test(tc, both_roots_are_whole_when_space_is_short);
-	tcase_add_loop_test(tc, a_crash_leaves_the_last_commit, 1, 7);
+	tcase_add_loop_test(tc, a_crash_leaves_the_last_commit, 1, 5);
 	tcase_add_test(tc, blocks_come_back_after_two_commits);
 	tcase_add_test(tc, nothing_to_commit);
 	tcase_add_loop_test(tc, the_saved_map_is_what_counting_gives, 1, 5);

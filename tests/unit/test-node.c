@@ -74,7 +74,7 @@ static void compare(void)
 
 static struct msnap_key any_key(unsigned type)
 {
-	struct msnap_key key = { 20 + rnd(30), 0 };
+	struct msnap_key key = { (20 + rnd(30)) * 64, 0 };
 
 	if (type == MSNAP_TREE_CATALOG)
 		key.hi |= (rnd(2) ? (uint64_t)MSNAP_CAT_ORPHAN :

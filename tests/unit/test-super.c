@@ -224,6 +224,7 @@ static void write_root(uint64_t gen)
 	root.gen = put64(gen);
 	memcpy(root.uuid, super.uuid, 16);
 	root.next_ino = put64(gen + 100);
+	root.next_snap = put64(1);
 	ok(msnap_root_write(mem, &root));
 }
 

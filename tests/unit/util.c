@@ -14,6 +14,7 @@ char log_last[512];
 
 static const struct msnap_mem_ops *real_ops;
 static struct msnap_mem_ops kept_ops;
+static struct msnap_mem *aside; /* memory of pool_aside() */
 
 /* ---- results -------------------------------------------------------------- */
 
@@ -122,20 +123,31 @@ void pool_aside(const uint8_t *image, unsigned flags, uint64_t view)
 	struct msnap_mem *our_mem = mem;
 	struct msnap_pool *our_pool = pool;
 
-	new_memory(our_mem->size, MSNAP_SIM_PAGES);
+	mem = aside;
+	if (!mem)
+		new_memory(our_mem->size, MSNAP_SIM_PAGES);
+	aside = mem;
 	pool_from(image, flags | MSNAP_OPEN_RDONLY);
 	must(!pool_errors());
 	must(pool_view() == view);
-	pool_gone();
+	msnap_pool_abandon(pool);
 	mem = our_mem;
 	pool = our_pool;
+}
+
+static void memory_gone(struct msnap_mem *m)
+{
+	m->ops = real_ops;
+	msnap_mem_close(m);
 }
 
 void pool_gone(void)
 {
 	msnap_pool_abandon(pool);
-	mem->ops = real_ops;
-	msnap_mem_close(mem);
+	memory_gone(mem);
+	if (aside)
+		memory_gone(aside);
+	aside = NULL;
 }
 
 static void on_error(void *arg, const char *line)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table at the end: what each stage took, the old way and with memsnapfs."""
+
+import collections
+
+# Seconds of computing, seconds for keeping its result (save and load; or snapshot,
+# clone and rollback), bytes of space that it took.
+Row = collections.namedtuple("Row", "computing kept space")
+
+HEAD = (("", "computing", "computing", "save+load", "snapshot+clone", "", "extra space",
+         "extra space"),
+        ("stage", "in memory", "mapped", "old way", "memsnapfs", "ratio",
+         "old way", "memsnapfs"))
+
+
+def seconds(value):
+    if not value:
+        return "-"
+    return "%.0f ms" % (value * 1000) if value < 0.9995 else "%.1f s" % value
+
+
+def size(value):
+    if value < 0:
+        return "-" + size(-value)
+    for unit, factor in (("G", 2 ** 30), ("M", 2 ** 20), ("K", 2 ** 10)):
+        if value >= factor:
+            return "%.1f%s" % (value / factor, unit)
+    return "-" if not value else "%d" % value
+
+
+def ratio(old, new):
+    if not old or not new:
+        return "-"
+    value = old / new
+    return "%.1fx" % value if value < 9.95 else "%.0fx" % value
+
+
+def cells(title, old, new):
+    return (title, seconds(old.computing), seconds(new.computing),
+            seconds(old.kept), seconds(new.kept), ratio(old.kept, new.kept),
+            size(old.space), size(new.space))
+
+
+def total(rows):
+    return Row(*(sum(column) for column in zip(*rows.values())))
+
+
+def line(words, widths):
+    return "  ".join([words[0].ljust(widths[0])] +
+                     [word.rjust(width)
+                      for word, width in zip(words[1:], widths[1:])]).rstrip()
+
+
+NOTES = """\
+save+load       np.save, fsync; np.load from the disk, of what a stage needs
+snapshot+clone  also the rollback, and copying the counts into the filesystem
+mapped          includes reading what is not in memory yet, and changed pages on
+                their way to the pool: compare the sums
+"""
+
+
+def show(old, new, disk):
+    """Two runs with the same rows; disk: seconds that loads from the disk took longer
+    than loads from the page cache."""
+    body = [cells(title, old.rows[title], new.rows[title])
+            for title in new.rows]
+    all_old, all_new = total(old.rows), total(new.rows)
+    last = cells("all stages", all_old, all_new)
+    widths = [max(len(word) for word in column)
+              for column in zip(*HEAD, *body, last)]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    for words in HEAD:
+        print(line(words, widths))
+    print(rule)
+    for words in body:
+        print(line(words, widths))
+    print(rule)
+    print(line(last, widths))
+    print()
+    print(NOTES)
+    sum_old = all_old.computing + all_old.kept
+    print("computing and keeping: old way %s (%s with every load from the page "
+          "cache), memsnapfs %s" % (seconds(sum_old), seconds(sum_old - disk),
+                                    seconds(all_new.computing + all_new.kept)))

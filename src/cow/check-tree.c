@@ -1,0 +1,1046 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * check-tree.c - the walk over all trees: is every node, every record and every
+ * block of data what it must be, and what can be kept of those that are not?
+ *
+ * A node is one of three things.  Sound.  Or gone: it cannot be read, is not the
+ * node that its parent means, or its checksum and its inside are both wrong, so
+ * that nothing in it can be told from rubbish.  Or in between: a wrong checksum
+ * around an inside that passes every other test, or single records that are
+ * impossible; such a node is written anew with the records that pass.
+ *
+ * A node that is repaired may need more room than one block has (an extent falls
+ * apart around a damaged block) or none at all.  So the walk gives back a list of
+ * what stands in a node's place, and each parent makes its own nodes of the lists of
+ * its children.  Every node is looked at once, however many parents it has, and all
+ * of them get the same nodes in its place: what was shared stays shared.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloc.h"
+#include "check.h"
+#include "csum.h"
+
+#define PROGRESS_NODES 256 /* between two reports */
+
+/* Slots that a leaf has room for, were their values empty. */
+#define MAX_SLOTS (sizeof(((struct msnap_node *)0)->body) / 12)
+
+struct bounds {
+	struct msnap_key lo, hi; /* lo <= key < hi */
+	bool open;		 /* no hi */
+};
+
+static const struct bounds everything = { .open = true };
+
+static bool inside(const struct bounds *b, struct msnap_key key)
+{
+	return msnap_key_cmp(key, b->lo) >= 0 &&
+	       (b->open || msnap_key_cmp(key, b->hi) < 0);
+}
+
+/* ---- reading one node ----------------------------------------------------------- */
+
+enum state { SOUND, MENDABLE, GONE };
+
+static int copy_node(const struct msnap_pool *pool, uint64_t blk,
+		     struct msnap_node *n)
+{
+	memcpy(n, pool->base + (blk << MSNAP_BLOCK_SHIFT), sizeof(*n));
+	return 0;
+}
+
+/* What makes a node another one than its parent means, whatever is inside. */
+static const char *foreign(const struct msnap_pool *pool,
+			   const struct msnap_node *n, struct msnap_ptr ptr,
+			   unsigned type, int level)
+{
+	if (get32(n->magic) != MSNAP_NODE_MAGIC)
+		return "not a tree node";
+	if (get64(n->blk) != ptr.blk)
+		return "a node of another place";
+	if (n->type != type || n->level > MSNAP_MAX_LEVEL ||
+	    (level >= 0 && n->level != level) || get64(n->gen) != ptr.gen)
+		return "not the node its parent means";
+	/* Else it would pass for one that may change in place. */
+	if (ptr.gen >= pool->gen && !pool->dirty)
+		return "a node of the future";
+	return NULL;
+}
+
+/* Is what is in the block the node that a parent means, as far as its header tells?
+ * That a node is known says nothing about the pointer to it. */
+static bool is_meant(const struct msnap_pool *pool, struct msnap_ptr ptr,
+		     unsigned type, int level, struct msnap_node *n)
+{
+	return msnap_blk_valid(pool, ptr.blk, 1) &&
+	       !MSNAP_GUARD(copy_node(pool, ptr.blk, n)) &&
+	       !foreign(pool, n, ptr, type, level);
+}
+
+/* Do the slots name values that lie where values may? */
+static bool values_fit(const struct msnap_node *n)
+{
+	unsigned i, len, nr = msnap_node_nr(n), heap = get16(n->heap), sum = 0;
+
+	if (nr == 0 || nr > sizeof(n->body) / msnap_node_stride(n) ||
+	    heap > MSNAP_BLOCK_SIZE ||
+	    heap < MSNAP_NODE_HDR + nr * msnap_node_stride(n))
+		return false;
+	for (i = 0; i < nr; i++) {
+		const uint8_t *val = msnap_node_val(n, i, &len);
+		unsigned off = val - (const uint8_t *)n;
+
+		if (off < heap || off + len > MSNAP_BLOCK_SIZE)
+			return false;
+		sum += len;
+	}
+	return sum + get16(n->dead) == MSNAP_BLOCK_SIZE - heap;
+}
+
+/* Is the inside of a node with a wrong checksum fit to be looked at?  An inner node
+ * always is: what its entries name must be nodes of the right generation. */
+static bool plausible(const struct msnap_node *n)
+{
+	return n->level ? msnap_node_nr(n) <= msnap_node_max(n) : values_fit(n);
+}
+
+static enum state load(struct msnap_checking *c, struct msnap_ptr ptr, unsigned type,
+		       int level, struct msnap_node *n, const char **why)
+{
+	struct msnap_pool *pool = c->pool;
+
+	*why = "outside the pool";
+	if (!msnap_blk_valid(pool, ptr.blk, 1))
+		return GONE;
+	*why = "cannot be read";
+	if (MSNAP_GUARD(copy_node(pool, ptr.blk, n)))
+		return GONE;
+	*why = foreign(pool, n, ptr, type, level);
+	if (*why)
+		return GONE;
+	*why = msnap_node_valid(pool, n, ptr.blk, true);
+	if (!*why)
+		return SOUND;
+	if (get64(n->csum) == msnap_csum_meta(n, ptr.blk))
+		return MENDABLE;
+	*why = "wrong checksum";
+	return plausible(n) ? MENDABLE : GONE;
+}
+
+/* How many slots or entries there can be. */
+static unsigned slots_of(const struct msnap_node *n)
+{
+	unsigned nr = msnap_node_nr(n);
+	unsigned max = sizeof(n->body) / msnap_node_stride(n);
+
+	return nr < max ? nr : max;
+}
+
+/* ---- finding the nodes ------------------------------------------------------------ */
+
+struct scan {
+	struct msnap_checking *c;
+	struct msnap_space *used; /* may be NULL */
+};
+
+static int scan_tree(struct scan *s, unsigned type, struct msnap_ptr ptr, int level);
+
+static int scan_use(struct scan *s, uint64_t blk, uint64_t nr)
+{
+	int ret = 0;
+
+	if (s->used && msnap_blk_valid(s->c->pool, blk, nr))
+		ret = msnap_space_mark(s->used, blk, nr);
+	return ret < 0 ? ret : 0;
+}
+
+static int scan_record(struct scan *s, const struct msnap_node *n, unsigned i)
+{
+	struct msnap_key key = msnap_node_key(n, i);
+	unsigned len;
+	const void *val = msnap_node_val(n, i, &len);
+	unsigned off = (const uint8_t *)val - (const uint8_t *)n;
+	const struct msnap_extent *ex = val;
+	const struct msnap_inode *in = val;
+	const struct msnap_snap *sn = val;
+	const struct msnap_drop *d = val;
+
+	if (off + len > sizeof(*n) ||
+	    msnap_record_valid(s->c->pool, n->type, key, val, len))
+		return 0;
+	if (n->type == MSNAP_TREE_EXTENT)
+		return scan_use(s, get64(ex->blk), get16(ex->nr));
+	if (n->type == MSNAP_TREE_NS)
+		return key.lo >> 56 == MSNAP_NS_INODE ?
+			       scan_tree(s, MSNAP_TREE_EXTENT,
+					 msnap_ptr_load(in->ext), -1) : 0;
+	if (key.hi >> 56 == MSNAP_CAT_SNAP)
+		return scan_tree(s, MSNAP_TREE_NS, msnap_ptr_load(sn->ns), -1);
+	if (key.hi >> 56 == MSNAP_CAT_DROP)
+		return scan_tree(s, get32(d->type), msnap_ptr_load(d->root), -1);
+	return 0;
+}
+
+/* The depth is bounded: levels fall, and an extent tree hangs below a namespace,
+ * which hangs below the catalog. */
+static int scan_tree(struct scan *s, unsigned type, struct msnap_ptr ptr, int level)
+{
+	struct msnap_node n;
+	const char *why;
+	unsigned i, nr;
+	int err;
+
+	if (!ptr.blk || load(s->c, ptr, type, level, &n, &why) == GONE ||
+	    msnap_ok_test(s->c->nodes, ptr.blk))
+		return 0;
+	msnap_ok_set(s->c->nodes, ptr.blk, 1);
+	if (!msnap_ok_test(s->c->nodes, ptr.blk))
+		return -ENOMEM;
+	err = scan_use(s, ptr.blk, 1);
+	nr = slots_of(&n);
+	for (i = 0; !err && i < nr; i++)
+		err = n.level ? scan_tree(s, type, msnap_node_child(&n, i),
+					  n.level - 1) :
+				scan_record(s, &n, i);
+	return err;
+}
+
+int msnap_check_scan(struct msnap_checking *c, struct msnap_ptr ns,
+		     struct msnap_ptr catalog, struct msnap_space *used)
+{
+	struct scan s = { c, used };
+	int err = scan_tree(&s, MSNAP_TREE_NS, ns, -1);
+
+	return err ? err : scan_tree(&s, MSNAP_TREE_CATALOG, catalog, -1);
+}
+
+/* ---- lists, and what is known of nodes ---------------------------------------------- */
+
+struct list {
+	struct msnap_entry_ptr *e;
+	unsigned nr, cap;
+};
+
+static int list_add(struct list *l, struct msnap_key key, struct msnap_ptr ptr)
+{
+	if (l->nr == l->cap) {
+		unsigned cap = l->cap ? l->cap * 2 : 64;
+		void *e = msnap_realloc(l->e, cap * sizeof(*l->e));
+
+		if (!e)
+			return -ENOMEM;
+		l->e = e;
+		l->cap = cap;
+	}
+	l->e[l->nr++] = (struct msnap_entry_ptr){ key, ptr };
+	return 0;
+}
+
+/* Keep a list for as long as the walk's results are. */
+static int keep_list(struct msnap_checking *c, const struct list *l,
+		     struct msnap_walked *w)
+{
+	if (c->nr_out + l->nr > c->cap_out) {
+		size_t cap = 2 * (c->nr_out + l->nr) + 256;
+		void *out = msnap_realloc(c->out, cap * sizeof(*c->out));
+
+		if (!out)
+			return -ENOMEM;
+		c->out = out;
+		c->cap_out = cap;
+	}
+	w->at = c->nr_out;
+	w->nr = l->nr;
+	if (l->nr)
+		memcpy(c->out + c->nr_out, l->e, l->nr * sizeof(*l->e));
+	c->nr_out += l->nr;
+	return 0;
+}
+
+static int keep_one(struct msnap_checking *c, struct msnap_key key,
+		    struct msnap_ptr ptr, struct msnap_walked *w)
+{
+	struct msnap_entry_ptr e = { key, ptr };
+	struct list l = { &e, 1, 1 };
+
+	return keep_list(c, &l, w);
+}
+
+const struct msnap_walked *msnap_check_walked(const struct msnap_checking *c,
+					      uint64_t blk)
+{
+	const uint64_t *at = msnap_idmap_find(&c->memo_at, blk);
+
+	return at ? &c->memo[*at - 1] : NULL;
+}
+
+static int remember(struct msnap_checking *c, const struct msnap_walked *w)
+{
+	uint64_t *at;
+
+	if (c->nr_memo == c->cap_memo) {
+		size_t cap = c->cap_memo ? c->cap_memo * 2 : 256;
+		void *memo = msnap_realloc(c->memo, cap * sizeof(*c->memo));
+
+		if (!memo)
+			return -ENOMEM;
+		c->memo = memo;
+		c->cap_memo = cap;
+	}
+	at = msnap_idmap_at(&c->memo_at, w->blk);
+	if (!at)
+		return -ENOMEM;
+	c->memo[c->nr_memo++] = *w;
+	*at = c->nr_memo;
+	return 0;
+}
+
+/* Does what was found below a node also fit below another parent? */
+static bool fits(const struct msnap_walked *w, const struct bounds *b)
+{
+	return !w->nr || (inside(b, w->first) && inside(b, w->last));
+}
+
+/* ---- making nodes -------------------------------------------------------------------- */
+
+struct build {
+	struct msnap_pool *pool;
+	unsigned type, level;
+	uint64_t owner;
+	struct msnap_node *n; /* being filled */
+	struct list list;
+};
+
+static int next_node(struct build *b, struct msnap_key key)
+{
+	uint64_t blk;
+	int err = msnap_op_new_node(b->pool, &blk);
+
+	if (err)
+		return err;
+	b->n = msnap_blk_ptr(b->pool, blk);
+	msnap_node_init(b->n, b->type, b->level, b->owner);
+	return list_add(&b->list, key, (struct msnap_ptr){ blk, b->pool->gen });
+}
+
+static int emit_record(struct build *b, struct msnap_key key, const void *val,
+		       unsigned len)
+{
+	int err = 0;
+
+	if (!b->n || msnap_leaf_room(b->n) < msnap_node_stride(b->n) + len)
+		err = next_node(b, key);
+	if (!err)
+		msnap_leaf_insert(b->n, msnap_node_nr(b->n), key, val, len);
+	return err;
+}
+
+static int emit_entry(struct build *b, const struct msnap_entry_ptr *e)
+{
+	int err = 0;
+
+	if (!b->n || msnap_node_nr(b->n) == msnap_node_max(b->n))
+		err = next_node(b, e->key);
+	if (!err)
+		msnap_inner_insert(b->n, msnap_node_nr(b->n), e->key, e->ptr);
+	return err;
+}
+
+/* ---- records ----------------------------------------------------------------------- */
+
+enum action { KEEP, CHANGED, SPLIT, DROP };
+
+struct leaf {
+	struct msnap_checking *c;
+	struct msnap_node *n; /* a copy; values may be changed in it */
+	struct bounds b;
+	struct msnap_walked *w;
+	uint64_t ext_end; /* of the last extent kept */
+	uint8_t act[MAX_SLOTS];
+};
+
+static int walk_node(struct msnap_checking *c, unsigned type, struct msnap_ptr ptr,
+		     int level, const struct bounds *b, struct msnap_walked *w);
+static int walk_tree(struct msnap_checking *c, unsigned type, struct msnap_ptr *root,
+		     bool *whole);
+
+/* "inode 17", as far as a key tells. */
+static const char *subject(const struct msnap_checking *c, unsigned type,
+			   struct msnap_key key, char *buf, size_t size)
+{
+	unsigned long long nr = key.hi & ~(0xffull << 56);
+
+	if (type == MSNAP_TREE_EXTENT)
+		snprintf(buf, size, "inode %llu, extent at %llu",
+			 (unsigned long long)c->ino, (unsigned long long)key.hi);
+	else if (type == MSNAP_TREE_CATALOG)
+		snprintf(buf, size, "record %u of number %llu",
+			 (unsigned)(key.hi >> 56), nr);
+	else
+		snprintf(buf, size, "inode %llu", (unsigned long long)key.hi);
+	return buf;
+}
+
+static bool bad_record(struct leaf *l, struct msnap_key key, const char *fix,
+		       const char *why)
+{
+	char buf[80];
+
+	if (msnap_check_found(l->c, false, fix, "%s, %s: %s", l->c->where,
+			      subject(l->c, l->n->type, key, buf, sizeof(buf)), why))
+		return true;
+	l->w->whole = false;
+	return false;
+}
+
+static enum action drop_it(struct leaf *l, struct msnap_key key, const char *why)
+{
+	return bad_record(l, key, "drop it", why) ? DROP : KEEP;
+}
+
+static int verify_block(const struct msnap_pool *pool, uint64_t blk, uint64_t csum)
+{
+	const void *data = pool->base + (blk << MSNAP_BLOCK_SHIFT);
+
+	return msnap_csum_data(data, blk) == csum ? 0 : -EIO;
+}
+
+static bool data_good(struct msnap_checking *c, const struct msnap_extent *ex,
+		      unsigned i)
+{
+	return MSNAP_GUARD(verify_block(c->pool, get64(ex->blk) + i,
+					get64(ex->csum[i]))) == 0;
+}
+
+/* All of the contents that an extent has checksums for. */
+static enum action check_contents(struct leaf *l, struct msnap_key key,
+				  const struct msnap_extent *ex)
+{
+	unsigned i, nr = get16(ex->nr), bad = 0, first = 0;
+	char why[120], buf[80];
+
+	if (!(l->c->flags & MSNAP_CHECK_DATA) || get16(ex->flags))
+		return KEEP;
+	for (i = 0; i < nr; i++)
+		if (!data_good(l->c, ex, i) && !bad++)
+			first = i;
+	if (!bad)
+		return KEEP;
+	snprintf(why, sizeof(why), "%u block%s of contents damaged, the first at "
+		 "offset %llu (block %llu of the pool)", bad, bad > 1 ? "s" : "",
+		 (unsigned long long)(key.hi + first) << MSNAP_BLOCK_SHIFT,
+		 (unsigned long long)get64(ex->blk) + first);
+	/* The tree is whole with that, refused or not. */
+	return msnap_check_found(l->c, false, "cut out, to read as zeros", "%s, %s: %s",
+				 l->c->where,
+				 subject(l->c, l->n->type, key, buf, sizeof(buf)),
+				 why) ? SPLIT : KEEP;
+}
+
+static bool on_nodes(struct msnap_checking *c, uint64_t blk, unsigned nr)
+{
+	while (nr--)
+		if (msnap_ok_test(c->nodes, blk++))
+			return true;
+	return false;
+}
+
+static int check_extent(struct leaf *l, struct msnap_key key, struct msnap_extent *ex,
+			enum action *act)
+{
+	struct msnap_checking *c = l->c;
+	unsigned nr = get16(ex->nr);
+	int ret = 0;
+
+	c->res.nr_extents++;
+	if (key.hi < l->ext_end)
+		*act = drop_it(l, key, "overlaps the extent before it");
+	else if (on_nodes(c, get64(ex->blk), nr))
+		*act = drop_it(l, key, "has blocks that are tree nodes");
+	else if (get64(ex->gen) > get64(l->n->gen))
+		*act = bad_record(l, key, "make it older",
+				  "an extent of the future") ? CHANGED : KEEP;
+	else
+		*act = check_contents(l, key, ex);
+	if (*act == CHANGED)
+		ex->gen = l->n->gen;
+	if (*act == DROP)
+		return 0;
+	if (key.hi + nr > l->ext_end)
+		l->ext_end = key.hi + nr;
+	ret = msnap_space_mark(c->counts, get64(ex->blk), nr);
+	return ret < 0 ? ret : 0;
+}
+
+/* A tree that hangs below a record.  @must: the record is nothing without it. */
+static int check_ref(struct leaf *l, struct msnap_key key, unsigned type,
+		     struct msnap_ref *ref, bool must, enum action *act)
+{
+	struct msnap_ptr was = msnap_ptr_load(*ref), root = was;
+	bool whole;
+	int err = walk_tree(l->c, type, &root, &whole);
+
+	if (err)
+		return err;
+	if (root.blk == was.blk)
+		return 0;
+	*ref = msnap_ptr_store(root);
+	*act = CHANGED;
+	if (!root.blk && must)
+		*act = drop_it(l, key, "nothing of it is left");
+	return 0;
+}
+
+static int check_inode_ref(struct leaf *l, struct msnap_key key,
+			   struct msnap_inode *in, enum action *act)
+{
+	uint64_t ino = l->c->ino;
+	int err;
+
+	if (key.lo >> 56 != MSNAP_NS_INODE || !get64(in->ext.blk))
+		return 0;
+	l->c->ino = key.hi;
+	err = check_ref(l, key, MSNAP_TREE_EXTENT, &in->ext, false, act);
+	l->c->ino = ino;
+	return err;
+}
+
+static int check_catalog_ref(struct leaf *l, struct msnap_key key, void *val,
+			     enum action *act)
+{
+	struct msnap_snap *sn = val;
+	struct msnap_drop *d = val;
+	const char *where = l->c->where;
+	char name[MSNAP_SNAP_NAME_MAX + 16];
+	int err = 0;
+
+	if (key.hi >> 56 == MSNAP_CAT_SNAP) {
+		snprintf(name, sizeof(name), "snapshot %.*s", sn->name_len, sn->text);
+		l->c->where = name;
+		err = check_ref(l, key, MSNAP_TREE_NS, &sn->ns, true, act);
+	} else if (key.hi >> 56 == MSNAP_CAT_DROP) {
+		l->c->where = "deleted tree";
+		err = check_ref(l, key, get32(d->type), &d->root, true, act);
+	}
+	l->c->where = where;
+	return err;
+}
+
+/* What a record that is well-formed refers to. */
+static int check_refs(struct leaf *l, struct msnap_key key, void *val,
+		      enum action *act)
+{
+	switch (l->n->type) {
+	case MSNAP_TREE_EXTENT:
+		return check_extent(l, key, val, act);
+	case MSNAP_TREE_NS:
+		return check_inode_ref(l, key, val, act);
+	default:
+		return check_catalog_ref(l, key, val, act);
+	}
+}
+
+/* ---- leaves -------------------------------------------------------------------------- */
+
+/* The key of slot @i is not where it should be.  A single key too high among others
+ * that are in order is itself the one that is wrong. */
+static bool out_of_order(const struct leaf *l, unsigned i, bool any,
+			 struct msnap_key last)
+{
+	struct msnap_key key = msnap_node_key(l->n, i), next;
+
+	if (any && msnap_key_cmp(key, last) <= 0)
+		return true;
+	if (i + 1 >= slots_of(l->n))
+		return false;
+	next = msnap_node_key(l->n, i + 1);
+	return msnap_key_cmp(key, next) >= 0 && inside(&l->b, next) &&
+	       (!any || msnap_key_cmp(next, last) > 0);
+}
+
+/* NULL, or why the record cannot be what was stored. */
+static const char *bad_slot(const struct leaf *l, unsigned i, bool any,
+			    struct msnap_key last)
+{
+	struct msnap_key key = msnap_node_key(l->n, i);
+	unsigned len;
+	const uint8_t *val = msnap_node_val(l->n, i, &len);
+	unsigned off = val - (const uint8_t *)l->n;
+	unsigned slots = MSNAP_NODE_HDR + slots_of(l->n) * msnap_node_stride(l->n);
+
+	if (len > MSNAP_VAL_MAX || off < slots || off + len > MSNAP_BLOCK_SIZE)
+		return "a value outside its node";
+	if (!inside(&l->b, key))
+		return "a key outside its node's range";
+	if (out_of_order(l, i, any, last))
+		return "a key out of order";
+	return msnap_record_valid(l->c->pool, l->n->type, key, val, len);
+}
+
+static int judge_slot(struct leaf *l, unsigned i, bool *any, struct msnap_key *last)
+{
+	struct msnap_key key = msnap_node_key(l->n, i);
+	const char *why = bad_slot(l, i, *any, *last);
+	enum action act = KEEP;
+	unsigned len;
+	int err = 0;
+
+	if (why)
+		act = drop_it(l, key, why);
+	else
+		err = check_refs(l, key, msnap_node_val(l->n, i, &len), &act);
+	l->act[i] = act;
+	if (act == DROP || (why && act == KEEP))
+		return err;
+	if (!*any)
+		l->w->first = key;
+	l->w->last = *last = key;
+	*any = true;
+	return err;
+}
+
+/* The parts of an extent between damaged blocks. */
+static int emit_parts(struct leaf *l, struct build *b, struct msnap_key key,
+		      const struct msnap_extent *ex)
+{
+	uint8_t buf[sizeof(*ex) + 8 * MSNAP_EXT_MAX_CSUM];
+	struct msnap_extent *part = (void *)buf;
+	unsigned i, first = 0, nr = get16(ex->nr);
+	int err = 0;
+
+	for (i = 0; !err && i <= nr; i++) {
+		if (i < nr && data_good(l->c, ex, i))
+			continue;
+		if (i > first) {
+			*part = *ex;
+			part->blk = put64(get64(ex->blk) + first);
+			part->nr = put16(i - first);
+			memcpy(part->csum, ex->csum + first,
+			       (i - first) * sizeof(*ex->csum));
+			err = emit_record(b, (struct msnap_key){ key.hi + first, 0 },
+					  part,
+					  sizeof(*part) + (i - first) * 8);
+			l->w->nr_blk += i - first;
+		}
+		first = i + 1;
+	}
+	return err;
+}
+
+static int emit_leaf(struct leaf *l, struct build *b)
+{
+	unsigned i, len, nr = slots_of(l->n);
+	int err = 0;
+
+	for (i = 0; !err && i < nr; i++) {
+		struct msnap_key key = msnap_node_key(l->n, i);
+		const void *val = msnap_node_val(l->n, i, &len);
+
+		if (l->act[i] == DROP)
+			continue;
+		if (l->act[i] == SPLIT)
+			err = emit_parts(l, b, key, val);
+		else
+			err = emit_record(b, key, val, len);
+	}
+	return err;
+}
+
+/* Blocks of data that the records kept as they are map. */
+static uint64_t count_kept(const struct leaf *l)
+{
+	unsigned i, len, nr = slots_of(l->n);
+	uint64_t sum = 0;
+
+	for (i = 0; i < nr; i++) {
+		const struct msnap_extent *ex = msnap_node_val(l->n, i, &len);
+
+		if (l->act[i] == KEEP || l->act[i] == CHANGED)
+			sum += get16(ex->nr);
+	}
+	return sum;
+}
+
+static int rebuild_leaf(struct leaf *l)
+{
+	struct build b = { .pool = l->c->pool, .type = l->n->type,
+			   .owner = get64(l->n->owner) };
+	int err = emit_leaf(l, &b);
+
+	if (!err)
+		err = keep_list(l->c, &b.list, l->w);
+	free(b.list.e);
+	return err;
+}
+
+static int walk_leaf(struct leaf *l, struct msnap_ptr ptr, bool rebuild)
+{
+	unsigned i, nr = slots_of(l->n);
+	struct msnap_key last = { 0, 0 };
+	bool any = false;
+	int err = 0;
+
+	if (l->n->type == MSNAP_TREE_EXTENT)
+		l->ext_end = l->b.lo.hi;
+	for (i = 0; !err && i < nr; i++) {
+		err = judge_slot(l, i, &any, &last);
+		rebuild |= l->act[i] != KEEP;
+	}
+	if (err)
+		return err;
+	l->w->end = l->ext_end;
+	/* Left as it was found: its values may not even lie inside. */
+	if (l->n->type == MSNAP_TREE_EXTENT && l->w->whole)
+		l->w->nr_blk = count_kept(l);
+	/* Empty, and not to be repaired. */
+	if (!any && !rebuild)
+		l->w->first = l->w->last = l->b.lo;
+	return rebuild ? rebuild_leaf(l) : keep_one(l->c, l->w->first, ptr, l->w);
+}
+
+/* ---- inner nodes ----------------------------------------------------------------------- */
+
+/* Entries in the order of the lowest record below them, where that can be read. */
+static int by_key(const void *a, const void *b)
+{
+	const struct msnap_entry_ptr *x = a, *y = b;
+
+	return msnap_key_cmp(x->key, y->key);
+}
+
+static bool ascending(const struct list *l)
+{
+	unsigned i;
+
+	for (i = 1; i < l->nr; i++)
+		if (msnap_key_cmp(l->e[i - 1].key, l->e[i].key) >= 0)
+			return false;
+	return true;
+}
+
+/* The first key in a child, if it can be read. */
+static bool peek(struct msnap_checking *c, const struct msnap_node *parent,
+		 struct msnap_ptr ptr, struct msnap_key *key)
+{
+	struct msnap_node n;
+
+	if (!is_meant(c->pool, ptr, parent->type, parent->level - 1, &n) ||
+	    !slots_of(&n))
+		return false;
+	*key = msnap_node_key(&n, 0);
+	return true;
+}
+
+/* Is each child's first key in the range that its entry gives it? */
+static bool in_place(struct msnap_checking *c, const struct msnap_node *n,
+		     const struct list *l)
+{
+	unsigned i;
+
+	if (!ascending(l))
+		return false;
+	for (i = 0; i < l->nr; i++) {
+		struct msnap_key first;
+
+		if (!peek(c, n, l->e[i].ptr, &first))
+			continue;
+		if (msnap_key_cmp(first, l->e[i].key) < 0 ||
+		    (i + 1 < l->nr &&
+		     msnap_key_cmp(first, l->e[i + 1].key) >= 0))
+			return false;
+	}
+	return true;
+}
+
+static void sort_children(struct msnap_checking *c, const struct msnap_node *n,
+			  struct list *l)
+{
+	unsigned i;
+
+	for (i = 0; i < l->nr; i++)
+		peek(c, n, l->e[i].ptr, &l->e[i].key);
+	qsort(l->e, l->nr, sizeof(*l->e), by_key);
+}
+
+static int read_entries(const struct msnap_node *n, struct list *l)
+{
+	unsigned i, nr = slots_of(n);
+	int err = 0;
+
+	for (i = 0; !err && i < nr; i++)
+		err = list_add(l, msnap_node_key(n, i), msnap_node_child(n, i));
+	return err;
+}
+
+/* The range of child @i: from its key, or from where the last extent before ended, to
+ * the next. */
+static struct bounds below(const struct list *l, unsigned i, const struct bounds *b,
+			   uint64_t ext_end)
+{
+	struct bounds sub = { l->e[i].key, b->hi, b->open };
+
+	if (msnap_key_cmp(sub.lo, b->lo) < 0)
+		sub.lo = b->lo;
+	if (sub.lo.hi < ext_end)
+		sub.lo.hi = ext_end;
+	if (i + 1 < l->nr &&
+	    (b->open || msnap_key_cmp(l->e[i + 1].key, b->hi) < 0)) {
+		sub.hi = l->e[i + 1].key;
+		sub.open = false;
+	}
+	return sub;
+}
+
+static int add_child(struct msnap_checking *c, const struct msnap_walked *child,
+		     struct msnap_key key, struct list *to)
+{
+	unsigned i;
+	int err = 0;
+
+	for (i = 0; !err && i < child->nr; i++) {
+		struct msnap_entry_ptr e = c->out[child->at + i];
+
+		err = list_add(to, i ? e.key : key, e.ptr);
+	}
+	return err;
+}
+
+static void sum_up(struct msnap_walked *w, const struct msnap_walked *child,
+		   bool first)
+{
+	w->whole &= child->whole;
+	w->nr_blk += child->nr_blk;
+	if (!child->nr)
+		return;
+	if (first)
+		w->first = child->first;
+	w->last = child->last;
+	w->end = child->end;
+}
+
+static int walk_children(struct msnap_checking *c, const struct msnap_node *n,
+			 const struct list *old, const struct bounds *b,
+			 struct msnap_walked *w, struct list *new)
+{
+	uint64_t ext_end = 0;
+	unsigned i;
+	int err = 0;
+
+	for (i = 0; !err && i < old->nr; i++) {
+		struct bounds sub = below(old, i, b, ext_end);
+		struct msnap_walked child;
+
+		err = walk_node(c, n->type, old->e[i].ptr, n->level - 1, &sub,
+				&child);
+		if (!err)
+			sum_up(w, &child, !new->nr);
+		if (!err)
+			err = add_child(c, &child, old->e[i].key, new);
+		if (n->type == MSNAP_TREE_EXTENT)
+			ext_end = w->end;
+	}
+	return err;
+}
+
+static bool same_list(const struct list *a, const struct list *b)
+{
+	unsigned i;
+
+	for (i = 0; i < a->nr; i++)
+		if (i >= b->nr || a->e[i].ptr.blk != b->e[i].ptr.blk ||
+		    msnap_key_cmp(a->e[i].key, b->e[i].key))
+			return false;
+	return a->nr == b->nr;
+}
+
+/* Nodes of @level over all entries of @from, as the list @to. */
+static int build_over(struct msnap_checking *c, unsigned type, unsigned level,
+		      uint64_t owner, const struct list *from, struct list *to)
+{
+	struct build b = { .pool = c->pool, .type = type, .level = level,
+			   .owner = owner };
+	unsigned i;
+	int err = 0;
+
+	for (i = 0; !err && i < from->nr; i++)
+		err = emit_entry(&b, &from->e[i]);
+	*to = b.list;
+	return err;
+}
+
+static int rebuild_inner(struct msnap_checking *c, const struct msnap_node *n,
+			 const struct list *l, struct msnap_walked *w)
+{
+	struct list nodes = { 0 };
+	int err = build_over(c, n->type, n->level, get64(n->owner), l, &nodes);
+
+	if (!err)
+		err = keep_list(c, &nodes, w);
+	free(nodes.e);
+	return err;
+}
+
+static int walk_inner(struct msnap_checking *c, const struct msnap_node *n,
+		      struct msnap_ptr ptr, const struct bounds *b, bool rebuild,
+		      struct msnap_walked *w)
+{
+	struct list old = { 0 }, new = { 0 };
+	int err = read_entries(n, &old);
+
+	if (!err && !in_place(c, n, &old)) {
+		if (msnap_check_found(c, false, "sort them",
+				      "%s, tree node in block %llu: children out of "
+				      "order", c->where,
+				      (unsigned long long)ptr.blk)) {
+			sort_children(c, n, &old);
+			rebuild = true;
+		} else {
+			w->whole = false;
+		}
+	}
+	if (!err)
+		err = walk_children(c, n, &old, b, w, &new);
+	if (!err && (rebuild || !same_list(&old, &new)))
+		err = rebuild_inner(c, n, &new, w);
+	else if (!err)
+		err = keep_one(c, w->first, ptr, w);
+	free(old.e);
+	free(new.e);
+	return err;
+}
+
+/* ---- any node, any tree ------------------------------------------------------------------ */
+
+static int mark_node(struct msnap_checking *c, uint64_t blk)
+{
+	int ret = msnap_space_mark(c->counts, blk, 1);
+
+	return ret < 0 ? ret : 0;
+}
+
+/* Nothing of it can be had. */
+static int walk_gone(struct msnap_checking *c, struct msnap_ptr ptr, const char *why,
+		     const struct bounds *b, struct msnap_walked *w)
+{
+	if (msnap_check_found(c, false, "cut it out, with all below it",
+			      "%s, tree node in block %llu: %s", c->where,
+			      (unsigned long long)ptr.blk, why))
+		return 0;
+	w->whole = false;
+	w->first = w->last = b->lo;
+	return keep_one(c, b->lo, ptr, w);
+}
+
+/* A node that nobody came to before. */
+static int walk_new(struct msnap_checking *c, unsigned type, struct msnap_ptr ptr,
+		    int level, const struct bounds *b, struct msnap_walked *w)
+{
+	struct msnap_node n;
+	const char *why;
+	enum state state = load(c, ptr, type, level, &n, &why);
+	bool rebuild = false;
+	int err;
+
+	if (state == GONE)
+		return walk_gone(c, ptr, why, b, w);
+	w->level = n.level;
+	if (++c->res.nr_nodes % PROGRESS_NODES == 0) {
+		err = msnap_check_progress(c, c->res.nr_nodes, 0);
+		if (err)
+			return err;
+	}
+	if (state == MENDABLE) {
+		rebuild = msnap_check_found(c, false, "keep what is whole in it",
+					    "%s, tree node in block %llu: %s",
+					    c->where,
+					    (unsigned long long)ptr.blk, why);
+		w->whole = rebuild;
+	}
+	if (n.level)
+		return walk_inner(c, &n, ptr, b, rebuild, w);
+	struct leaf l = { .c = c, .n = &n, .b = *b, .w = w };
+
+	return walk_leaf(&l, ptr, rebuild);
+}
+
+/*
+ * A node is walked once, for the first parent that means it.  Were one that does not
+ * fit another parent walked again for that, a few nodes that all name each other would
+ * keep the walk busy for ever.
+ */
+static int walk_node(struct msnap_checking *c, unsigned type, struct msnap_ptr ptr,
+		     int level, const struct bounds *b, struct msnap_walked *w)
+{
+	const struct msnap_walked *known = msnap_check_walked(c, ptr.blk);
+	struct msnap_node n;
+	bool meant = is_meant(c->pool, ptr, type, level, &n);
+	int err;
+
+	if (known && meant && fits(known, b)) {
+		*w = *known;
+		return mark_node(c, ptr.blk);
+	}
+	*w = (struct msnap_walked){ .blk = ptr.blk, .whole = true };
+	if (known && meant)
+		return walk_gone(c, ptr, "does not belong here", b, w);
+	err = walk_new(c, type, ptr, level, b, w);
+	if (err || !meant)
+		return err;
+	if (w->nr == 1 && c->out[w->at].ptr.blk == ptr.blk)
+		err = mark_node(c, ptr.blk);
+	return err ? err : remember(c, w);
+}
+
+/* One node over all that stands in the place of a root, or that itself. */
+static int new_root(struct msnap_checking *c, unsigned type,
+		    const struct msnap_walked *w, struct msnap_ptr *root)
+{
+	struct list now = { 0 }, up;
+	unsigned level = w->level;
+	int err = add_child(c, w, (struct msnap_key){ 0, 0 }, &now);
+
+	while (!err && now.nr > 1) {
+		if (++level > MSNAP_MAX_LEVEL) {
+			err = -EFBIG;
+			break;
+		}
+		err = build_over(c, type, level,
+				 type == MSNAP_TREE_EXTENT ? c->ino : 0, &now, &up);
+		free(now.e);
+		now = up;
+	}
+	if (!err)
+		*root = now.nr ? now.e[0].ptr : (struct msnap_ptr){ 0, 0 };
+	free(now.e);
+	return err;
+}
+
+static int walk_tree(struct msnap_checking *c, unsigned type, struct msnap_ptr *root,
+		     bool *whole)
+{
+	struct msnap_walked w;
+	int err;
+
+	*whole = true;
+	if (!root->blk)
+		return 0;
+	err = walk_node(c, type, *root, -1, &everything, &w);
+	if (err)
+		return err;
+	*whole = w.whole;
+	c->damaged |= !w.whole;
+	if (w.nr == 1 && c->out[w.at].ptr.blk == root->blk)
+		return 0;
+	return new_root(c, type, &w, root);
+}
+
+int msnap_check_tree(struct msnap_checking *c, unsigned type, const char *where,
+		     struct msnap_ptr *root, bool *whole)
+{
+	c->where = where;
+	return walk_tree(c, type, root, whole);
+}
