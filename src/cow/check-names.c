@@ -34,6 +34,7 @@ struct names {
 	struct msnap_idmap links; /* inode -> names found */
 	struct msnap_idmap reach; /* directory -> the climb that came by first */
 	uint64_t nr_inodes;
+	int nr_made; /* inodes made by repairs, less those deleted, of a snapshot */
 };
 
 typedef unsigned long long ull;
@@ -104,6 +105,8 @@ static int store_root(struct names *n)
 	if (err)
 		return n->snap ? err : 0;
 	r.sn.ns = msnap_ptr_store(n->ns->root);
+	r.sn.nr_inodes = put64(get64(r.sn.nr_inodes) + n->nr_made);
+	n->nr_made = 0;
 	return msnap_tree_put(pool, &pool->catalog, key, r.val, r.len,
 			      MSNAP_PUT_OLD);
 }
@@ -149,12 +152,19 @@ static int cut_kind(struct names *n, uint64_t ino, unsigned kind)
 	return change(n, cut_fn, &r);
 }
 
+static void count_inode(struct names *n, int nr)
+{
+	if (n->snap)
+		n->nr_made += nr;
+	else
+		n->pool->nr_inodes += nr;
+}
+
 static int erase_fn(struct names *n, void *arg)
 {
 	uint64_t *ino = arg;
 
-	if (!n->snap)
-		n->pool->nr_inodes--;
+	count_inode(n, -1);
 	return msnap_inode_erase(n->pool, n->ns, *ino);
 }
 
@@ -207,6 +217,7 @@ static int rehash_fn(struct names *n, void *arg)
 
 /* ---- new directories, and lost+found -------------------------------------------------- */
 
+/* Those that are made again were counted already. */
 static int make_dir(struct names *n, uint64_t ino, uint64_t parent, uint32_t mode)
 {
 	struct msnap_inode in = { .mode = put32(S_IFDIR | mode),
@@ -215,8 +226,6 @@ static int make_dir(struct names *n, uint64_t ino, uint64_t parent, uint32_t mod
 				  .version = put64(1) };
 
 	in.atime = in.mtime = in.ctime = in.btime = msnap_time_now();
-	if (!n->snap)
-		n->pool->nr_inodes++;
 	return msnap_inode_put(n->pool, n->ns, ino, &in, MSNAP_PUT_NEW);
 }
 
@@ -263,6 +272,7 @@ static int make_lost(struct names *n, const char *name, uint64_t *ino)
 	if (n->pool->next_ino >= MSNAP_MAX_INO)
 		return -ENOSPC;
 	*ino = n->pool->next_ino++;
+	count_inode(n, 1);
 	err = make_dir(n, *ino, n->top, 0700);
 	return err ? err : add_name(n, n->top, name, *ino, DT_DIR);
 }
@@ -439,6 +449,22 @@ static int check_xattrs(struct names *n, uint64_t ino)
 	return err;
 }
 
+/* Only directories have entries: an inode that has some is one, unless it has
+ * contents, too. */
+static int check_is_dir(struct names *n, uint64_t ino, struct msnap_inode *in)
+{
+	if (get64(in->ext.blk))
+		return check_kind(n, ino, MSNAP_NS_DIRENT,
+				  "is a file, but has entries");
+	if ((!has(n, ino, MSNAP_NS_DIRENT) && (ino != n->top || !n->complete)) ||
+	    !msnap_check_found(n->c, true, "make it a directory",
+			       "%s, inode %llu: must be a directory, but is of type "
+			       "%o", n->where, (ull)ino, get32(in->mode) & S_IFMT))
+		return 0;
+	in->mode = put32(S_IFDIR | 0700);
+	return put_inode(n, ino, in);
+}
+
 static int check_parts(struct names *n, uint64_t ino)
 {
 	struct msnap_inode in;
@@ -447,16 +473,17 @@ static int check_parts(struct names *n, uint64_t ino)
 
 	if (err)
 		return err == -ENOENT ? check_stray(n, ino) : err;
+	if (!S_ISDIR(get32(in.mode)))
+		err = check_is_dir(n, ino, &in);
 	mode = get32(in.mode);
+	if (err)
+		return err;
 	if (!known_type(mode))
 		return msnap_check_found(n->c, false, "delete it",
 					 "%s, inode %llu: of unknown type %o",
 					 n->where, (ull)ino, mode) ?
 			       change(n, erase_fn, &ino) : 0;
-	if (!S_ISDIR(mode))
-		err = check_kind(n, ino, MSNAP_NS_DIRENT,
-				 "is no directory, but has entries");
-	if (!err && !S_ISLNK(mode))
+	if (!S_ISLNK(mode))
 		err = check_kind(n, ino, MSNAP_NS_SYMLINK,
 				 "is no symbolic link, but has a target");
 	if (!err)
@@ -476,6 +503,22 @@ static int drop_entry(struct names *n, struct record *r, const char *why)
 			       (ull)r->key.hi, r->de.len, r->de.name, why))
 		return 0;
 	return change(n, unname_fn, r);
+}
+
+/* The entry was moved to where its name belongs.  1: behind us, so it is to be counted
+ * now; 0: it is still to come. */
+static int moved_behind(struct names *n, struct record *r)
+{
+	struct msnap_key key;
+	uint64_t ino;
+	uint8_t type;
+	int err = msnap_dirent_find(n->pool, n->ns, r->key.hi, r->de.name, r->de.len,
+				    &key, &ino, &type);
+
+	if (err || msnap_key_cmp(key, r->key) > 0)
+		return err;
+	r->key = key;
+	return 1;
 }
 
 /* Can the entry be found under its name?  1: yes, 0: no, and that was dealt with. */
@@ -498,7 +541,8 @@ static int check_hash(struct names *n, struct record *r)
 			       "name belongs", n->where, (ull)r->key.hi, r->de.len,
 			       r->de.name))
 		return 1;
-	return change(n, rehash_fn, r);
+	err = change(n, rehash_fn, r);
+	return err ? err : moved_behind(n, r);
 }
 
 /* Does directory @dir have an entry for directory @ino, other than @but? */
@@ -958,7 +1002,8 @@ static int check_lists(struct names *n)
 	struct record r;
 	int err;
 
-	while (!(err = find(n->pool, &n->pool->catalog, at, &r))) {
+	while (!(err = find(n->pool, &n->pool->catalog, at, &r)) &&
+	       r.key.hi >> 56 <= MSNAP_CAT_VIEW) {
 		err = check_list(n, &r);
 		if (err)
 			return err;

@@ -359,7 +359,9 @@ struct leaf {
 	struct msnap_node *n; /* a copy; values may be changed in it */
 	struct bounds b;
 	struct msnap_walked *w;
+	bool mending;	  /* something in it is wrong */
 	uint64_t ext_end; /* of the last extent kept */
+	uint64_t used[MSNAP_BLOCK_SIZE / 64]; /* bytes of values seen, a bit each */
 	uint8_t act[MAX_SLOTS];
 };
 
@@ -498,7 +500,8 @@ static int check_ref(struct leaf *l, struct msnap_key key, unsigned type,
 static int check_inode_ref(struct leaf *l, struct msnap_key key,
 			   struct msnap_inode *in, enum action *act)
 {
-	uint64_t ino = l->c->ino;
+	uint64_t ino = l->c->ino, blk = get64(in->ext.blk);
+	const struct msnap_walked *w;
 	int err;
 
 	if (key.lo >> 56 != MSNAP_NS_INODE || !get64(in->ext.blk))
@@ -506,6 +509,10 @@ static int check_inode_ref(struct leaf *l, struct msnap_key key,
 	l->c->ino = key.hi;
 	err = check_ref(l, key, MSNAP_TREE_EXTENT, &in->ext, false, act);
 	l->c->ino = ino;
+	/* An impossible size was corrected: it is where the contents end. */
+	w = msnap_check_walked(l->c, blk);
+	if (!err && *act == CHANGED && get64(in->size) == INT64_MAX)
+		in->size = put64(w ? w->end << MSNAP_BLOCK_SHIFT : 0);
 	return err;
 }
 
@@ -546,6 +553,20 @@ static int check_refs(struct leaf *l, struct msnap_key key, void *val,
 
 /* ---- leaves -------------------------------------------------------------------------- */
 
+/* NULL, or why the value of slot @i cannot be what was stored. */
+static const char *bad_value(const struct leaf *l, unsigned i)
+{
+	unsigned len;
+	const uint8_t *val = msnap_node_val(l->n, i, &len);
+	unsigned off = val - (const uint8_t *)l->n;
+	unsigned slots = MSNAP_NODE_HDR + slots_of(l->n) * msnap_node_stride(l->n);
+
+	if (len > MSNAP_VAL_MAX || off < slots || off + len > MSNAP_BLOCK_SIZE)
+		return "a value outside its node";
+	return msnap_record_valid(l->c->pool, l->n->type, msnap_node_key(l->n, i),
+				  val, len);
+}
+
 /* The key of slot @i is not where it should be.  A single key too high among others
  * that are in order is itself the one that is wrong. */
 static bool out_of_order(const struct leaf *l, unsigned i, bool any,
@@ -558,40 +579,80 @@ static bool out_of_order(const struct leaf *l, unsigned i, bool any,
 	if (i + 1 >= slots_of(l->n))
 		return false;
 	next = msnap_node_key(l->n, i + 1);
-	return msnap_key_cmp(key, next) >= 0 && inside(&l->b, next) &&
-	       (!any || msnap_key_cmp(next, last) > 0);
+	return msnap_key_cmp(key, next) > 0 && inside(&l->b, next) &&
+	       (!any || msnap_key_cmp(next, last) > 0) && !bad_value(l, i + 1);
 }
 
-/* NULL, or why the record cannot be what was stored. */
-static const char *bad_slot(const struct leaf *l, unsigned i, bool any,
-			    struct msnap_key last)
+/* Does a byte of the value belong to one before?  It is counted as seen. */
+static bool overlaps(struct leaf *l, unsigned i)
+{
+	unsigned len, at;
+	const uint8_t *val = msnap_node_val(l->n, i, &len);
+	unsigned off = val - (const uint8_t *)l->n;
+	bool any = false;
+
+	for (at = off; at < off + len; at++) {
+		any |= l->used[at / 64] >> (at % 64) & 1;
+		l->used[at / 64] |= 1ull << (at % 64);
+	}
+	return any;
+}
+
+static const char *bad_key(const struct leaf *l, unsigned i, bool any,
+			   struct msnap_key last)
+{
+	if (!inside(&l->b, msnap_node_key(l->n, i)))
+		return "a key outside its node's range";
+	return out_of_order(l, i, any, last) ? "a key out of order" : NULL;
+}
+
+/*
+ * An inode is worth more than the fields of it that are impossible: without those it
+ * may pass.  0: not even then; else the answer was asked for: *act.
+ */
+static int mend_inode(struct leaf *l, unsigned i, const char *why, enum action *act)
 {
 	struct msnap_key key = msnap_node_key(l->n, i);
 	unsigned len;
-	const uint8_t *val = msnap_node_val(l->n, i, &len);
-	unsigned off = val - (const uint8_t *)l->n;
-	unsigned slots = MSNAP_NODE_HDR + slots_of(l->n) * msnap_node_stride(l->n);
+	struct msnap_inode *in = msnap_node_val(l->n, i, &len), new;
 
-	if (len > MSNAP_VAL_MAX || off < slots || off + len > MSNAP_BLOCK_SIZE)
-		return "a value outside its node";
-	if (!inside(&l->b, key))
-		return "a key outside its node's range";
-	if (out_of_order(l, i, any, last))
-		return "a key out of order";
-	return msnap_record_valid(l->c->pool, l->n->type, key, val, len);
+	if (l->n->type != MSNAP_TREE_NS || key.lo >> 56 != MSNAP_NS_INODE ||
+	    len != sizeof(*in) || (uint8_t *)in + len > (uint8_t *)(l->n + 1))
+		return 0;
+	new = *in;
+	if (!msnap_blk_valid(l->c->pool, get64(new.ext.blk), 1))
+		memset(&new.ext, 0, sizeof(new.ext));
+	if (get64(new.ext.blk))
+		new.mode = put32((get32(new.mode) & 07777) | S_IFREG);
+	if (get64(new.size) > INT64_MAX)
+		new.size = put64(get64(new.ext.blk) ? INT64_MAX : 0);
+	new.flags = put32(get32(new.flags) & MSNAP_INODE_FRAME);
+	memset(new.reserved, 0, sizeof(new.reserved));
+	if (msnap_record_valid(l->c->pool, l->n->type, key, &new, len))
+		return 0;
+	if (bad_record(l, key, "correct it", why)) {
+		*in = new;
+		*act = CHANGED;
+	}
+	return 1;
 }
 
 static int judge_slot(struct leaf *l, unsigned i, bool *any, struct msnap_key *last)
 {
 	struct msnap_key key = msnap_node_key(l->n, i);
-	const char *why = bad_slot(l, i, *any, *last);
+	const char *why = bad_key(l, i, *any, *last);
 	enum action act = KEEP;
+	bool misplaced = why;
 	unsigned len;
 	int err = 0;
 
-	if (why)
+	if (!why)
+		why = bad_value(l, i);
+	if (!why && l->mending && overlaps(l, i))
+		why = "a value that overlaps another";
+	if (why && (misplaced || !mend_inode(l, i, why, &act)))
 		act = drop_it(l, key, why);
-	else
+	if (!why || act == CHANGED)
 		err = check_refs(l, key, msnap_node_val(l->n, i, &len), &act);
 	l->act[i] = act;
 	if (act == DROP || (why && act == KEEP))
@@ -722,20 +783,22 @@ static bool ascending(const struct list *l)
 	return true;
 }
 
-/* The first key in a child, if it can be read. */
+/* The first and the last key in a child, if it can be read. */
 static bool peek(struct msnap_checking *c, const struct msnap_node *parent,
-		 struct msnap_ptr ptr, struct msnap_key *key)
+		 struct msnap_ptr ptr, struct msnap_key *first,
+		 struct msnap_key *last)
 {
 	struct msnap_node n;
 
 	if (!is_meant(c->pool, ptr, parent->type, parent->level - 1, &n) ||
 	    !slots_of(&n))
 		return false;
-	*key = msnap_node_key(&n, 0);
+	*first = msnap_node_key(&n, 0);
+	*last = msnap_node_key(&n, slots_of(&n) - 1);
 	return true;
 }
 
-/* Is each child's first key in the range that its entry gives it? */
+/* Are each child's keys in the range that its entry gives it? */
 static bool in_place(struct msnap_checking *c, const struct msnap_node *n,
 		     const struct list *l)
 {
@@ -744,13 +807,12 @@ static bool in_place(struct msnap_checking *c, const struct msnap_node *n,
 	if (!ascending(l))
 		return false;
 	for (i = 0; i < l->nr; i++) {
-		struct msnap_key first;
+		struct msnap_key first, last;
 
-		if (!peek(c, n, l->e[i].ptr, &first))
+		if (!peek(c, n, l->e[i].ptr, &first, &last))
 			continue;
 		if (msnap_key_cmp(first, l->e[i].key) < 0 ||
-		    (i + 1 < l->nr &&
-		     msnap_key_cmp(first, l->e[i + 1].key) >= 0))
+		    (i + 1 < l->nr && msnap_key_cmp(last, l->e[i + 1].key) >= 0))
 			return false;
 	}
 	return true;
@@ -759,10 +821,11 @@ static bool in_place(struct msnap_checking *c, const struct msnap_node *n,
 static void sort_children(struct msnap_checking *c, const struct msnap_node *n,
 			  struct list *l)
 {
+	struct msnap_key last;
 	unsigned i;
 
 	for (i = 0; i < l->nr; i++)
-		peek(c, n, l->e[i].ptr, &l->e[i].key);
+		peek(c, n, l->e[i].ptr, &l->e[i].key, &last);
 	qsort(l->e, l->nr, sizeof(*l->e), by_key);
 }
 
@@ -962,7 +1025,8 @@ static int walk_new(struct msnap_checking *c, unsigned type, struct msnap_ptr pt
 	}
 	if (n.level)
 		return walk_inner(c, &n, ptr, b, rebuild, w);
-	struct leaf l = { .c = c, .n = &n, .b = *b, .w = w };
+	struct leaf l = { .c = c, .n = &n, .b = *b, .w = w,
+			  .mending = state == MENDABLE };
 
 	return walk_leaf(&l, ptr, rebuild);
 }

@@ -143,12 +143,7 @@ int msnap_lookup(struct msnap_pool *pool, struct msnap_id dir, const char *name,
 {
 	int err = msnap_name_check(name, len);
 
-	if (err)
-		return err;
-	pthread_rwlock_rdlock(&pool->lock);
-	err = lookup(pool, dir, name, len, attr);
-	pthread_rwlock_unlock(&pool->lock);
-	return err;
+	return err ? err : MSNAP_LOOK(pool, lookup(pool, dir, name, len, attr));
 }
 
 static int each(struct msnap_pool *pool, struct msnap_id dir, uint64_t cookie,
@@ -158,11 +153,12 @@ static int each(struct msnap_pool *pool, struct msnap_id dir, uint64_t cookie,
 	struct msnap_tree ns;
 	int err = msnap_ns_of(pool, dir.snap, &ns);
 
-	if (!err)
-		err = msnap_cursor_seek(pool, &ns,
-					msnap_ns_key(dir.ino, MSNAP_NS_DIRENT,
-						     cookie ? cookie + 1 : 0),
-					&cur);
+	if (err)
+		return err; /* no such snapshot, not the end of a directory */
+	err = msnap_cursor_seek(pool, &ns,
+				msnap_ns_key(dir.ino, MSNAP_NS_DIRENT,
+					     cookie ? cookie + 1 : 0),
+				&cur);
 	while (!err) {
 		struct msnap_key key = msnap_cursor_key(&cur);
 		const struct msnap_dirent *de;
@@ -186,12 +182,7 @@ int msnap_readdir(struct msnap_pool *pool, struct msnap_id dir, uint64_t cookie,
 		  int (*cb)(void *arg, const struct msnap_entry *entry),
 		  void *arg)
 {
-	int err;
-
 	if (cookie >> 56)
 		return -EINVAL;
-	pthread_rwlock_rdlock(&pool->lock);
-	err = each(pool, dir, cookie, cb, arg);
-	pthread_rwlock_unlock(&pool->lock);
-	return err;
+	return MSNAP_LOOK(pool, each(pool, dir, cookie, cb, arg));
 }

@@ -252,40 +252,38 @@ static int step(struct msnap_pool *pool)
 	return err ? err : 1;
 }
 
-static bool any_waiting(struct msnap_pool *pool)
+int msnap_drop_step(struct msnap_pool *pool)
 {
 	struct msnap_key key;
 	struct msnap_drop d;
-	bool any;
-
-	pthread_rwlock_rdlock(&pool->lock);
-	any = !first_drop(pool, &key, &d);
-	pthread_rwlock_unlock(&pool->lock);
-	return any;
-}
-
-int msnap_drop_step(struct msnap_pool *pool)
-{
 	int err;
 
-	if (pool->read_only || !any_waiting(pool))
+	if (pool->read_only)
 		return 0;
+	err = MSNAP_LOOK(pool, first_drop(pool, &key, &d));
+	if (err)
+		return err == -ENOENT ? 0 : err;
 	err = msnap_op_begin(pool, MSNAP_OP_BLOCKS | MSNAP_OP_RESERVE);
 	return err ? err : (int)msnap_op_end(pool, MSNAP_GUARD(step(pool)));
 }
 
-uint64_t msnap_drop_waiting(struct msnap_pool *pool)
+static int count_waiting(struct msnap_pool *pool, uint64_t *nr)
 {
 	struct msnap_cursor cur;
-	uint64_t nr = 0;
-	int err;
+	int err = msnap_cursor_seek(pool, &pool->catalog, drop_key(0), &cur);
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_cursor_seek(pool, &pool->catalog, drop_key(0), &cur);
 	while (!err && msnap_cursor_key(&cur).hi >> 56 == MSNAP_CAT_DROP) {
-		nr++;
+		++*nr;
 		err = msnap_cursor_next(&cur);
 	}
-	pthread_rwlock_unlock(&pool->lock);
+	return err;
+}
+
+uint64_t msnap_drop_waiting(struct msnap_pool *pool)
+{
+	uint64_t nr = 0;
+
+	/* What cannot be read is not counted. */
+	MSNAP_LOOK(pool, count_waiting(pool, &nr));
 	return nr;
 }

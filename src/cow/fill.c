@@ -77,10 +77,8 @@ static int begin(struct msnap_pool *pool, uint64_t ino, uint64_t fb,
 {
 	struct msnap_inode in;
 	struct msnap_tree tree;
-	int err;
+	int err = msnap_file_get(pool, ino, &in);
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_file_get(pool, ino, &in);
 	if (!err) {
 		tree = msnap_ext_tree(ino, &in);
 		err = find(pool, &tree, fb, ext);
@@ -89,7 +87,6 @@ static int begin(struct msnap_pool *pool, uint64_t ino, uint64_t fb,
 		*slot = pool->gen % MSNAP_READER_SLOTS;
 		atomic_fetch_add(&pool->readers[*slot], 1);
 	}
-	pthread_rwlock_unlock(&pool->lock);
 	return err;
 }
 
@@ -97,8 +94,11 @@ int msnap_fill_step(struct msnap_pool *pool, uint64_t ino, uint64_t *fb)
 {
 	struct msnap_ext ext;
 	unsigned slot;
-	int err = pool->read_only ? -EROFS : begin(pool, ino, *fb, &ext, &slot);
+	int err;
 
+	if (pool->read_only)
+		return -EROFS;
+	err = MSNAP_LOOK(pool, begin(pool, ino, *fb, &ext, &slot));
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	err = MSNAP_GUARD(compute(pool, &ext));

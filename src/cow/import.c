@@ -231,34 +231,32 @@ int msnap_view_remove(struct msnap_pool *pool, uint64_t ino)
 	return err ? err : (int)msnap_op_end(pool, MSNAP_GUARD(do_remove(pool, ino)));
 }
 
-int msnap_view_next(struct msnap_pool *pool, uint64_t after, uint64_t *ino)
+static int next_view(struct msnap_pool *pool, uint64_t after, uint64_t *ino)
 {
 	struct msnap_cursor cur;
 	struct msnap_key key;
-	int err;
+	int err = msnap_cursor_seek(pool, &pool->catalog, view_key(after + 1), &cur);
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_cursor_seek(pool, &pool->catalog, view_key(after + 1), &cur);
-	if (!err) {
-		key = msnap_cursor_key(&cur);
-		if (key.hi >> 56 == MSNAP_CAT_VIEW)
-			*ino = key.hi & ~(0xffull << 56);
-		else
-			err = -ENOENT;
-	}
-	pthread_rwlock_unlock(&pool->lock);
-	return err;
+	if (err)
+		return err;
+	key = msnap_cursor_key(&cur);
+	if (key.hi >> 56 != MSNAP_CAT_VIEW)
+		return -ENOENT;
+	*ino = key.hi & ~(0xffull << 56);
+	return 0;
+}
+
+int msnap_view_next(struct msnap_pool *pool, uint64_t after, uint64_t *ino)
+{
+	return MSNAP_LOOK(pool, next_view(pool, after, ino));
 }
 
 int msnap_identify(struct msnap_pool *pool, struct msnap_id id,
 		   struct msnap_identity *identity)
 {
 	struct msnap_inode in;
-	int err;
+	int err = MSNAP_LOOK(pool, msnap_inode_find(pool, id, &in));
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_inode_find(pool, id, &in);
-	pthread_rwlock_unlock(&pool->lock);
 	if (!err)
 		*identity = (struct msnap_identity){ get64(in.ext.blk),
 						     get64(in.ext.gen),

@@ -100,11 +100,8 @@ int msnap_getattr(struct msnap_pool *pool, struct msnap_id id,
 		  struct msnap_attr *attr)
 {
 	struct msnap_inode in;
-	int err;
+	int err = MSNAP_LOOK(pool, msnap_inode_find(pool, id, &in));
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_inode_find(pool, id, &in);
-	pthread_rwlock_unlock(&pool->lock);
 	if (!err)
 		msnap_inode_attr(id.ino, &in, attr);
 	return err;
@@ -702,16 +699,14 @@ int msnap_rename(struct msnap_pool *pool, uint64_t dir, const char *name,
 
 /* ---- symlinks, and copying what belongs to an inode ------------------------------------ */
 
-int msnap_readlink(struct msnap_pool *pool, struct msnap_id id, char *buf,
-		   size_t size)
+static int read_target(struct msnap_pool *pool, struct msnap_id id, char *buf,
+		       size_t size)
 {
 	struct msnap_cursor cur;
 	struct msnap_tree ns;
 	size_t done = 0;
-	int err;
+	int err = msnap_ns_of(pool, id.snap, &ns);
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_ns_of(pool, id.snap, &ns);
 	if (!err)
 		err = msnap_cursor_seek(pool, &ns,
 					msnap_ns_key(id.ino, MSNAP_NS_SYMLINK, 0),
@@ -723,18 +718,21 @@ int msnap_readlink(struct msnap_pool *pool, struct msnap_id id, char *buf,
 
 		if (key.hi != id.ino || key.lo >> 56 != MSNAP_NS_SYMLINK)
 			break;
-		if (done + len > size) {
-			err = -ERANGE;
-			break;
-		}
+		if (done + len > size)
+			return -ERANGE;
 		memcpy(buf + done, val, len);
 		done += len;
 		err = msnap_cursor_next(&cur);
 	}
-	pthread_rwlock_unlock(&pool->lock);
 	if (err && err != -ENOENT)
 		return err;
 	return done ? (int)done : -EINVAL;
+}
+
+int msnap_readlink(struct msnap_pool *pool, struct msnap_id id, char *buf,
+		   size_t size)
+{
+	return MSNAP_LOOK(pool, read_target(pool, id, buf, size));
 }
 
 int msnap_inode_copy_parts(struct msnap_pool *pool, const struct msnap_tree *from,

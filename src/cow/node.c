@@ -170,7 +170,8 @@ static void put_val(struct msnap_node *n, unsigned i, const void *val,
 	unsigned off = get16(n->heap) - len;
 	struct msnap_slot *s = slot(n, i);
 
-	memcpy((uint8_t *)n + off, val, len);
+	if (len) /* an empty value may be NULL */
+		memcpy((uint8_t *)n + off, val, len);
 	s->off = place_of(off, len);
 	s->len = put16(len);
 	n->heap = put16(off);

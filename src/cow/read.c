@@ -171,9 +171,7 @@ int msnap_read_begin(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
 	int err;
 
 	c.nr_todo = 0;
-	pthread_rwlock_rdlock(&pool->lock);
-	err = begin(pool, id, len, &c);
-	pthread_rwlock_unlock(&pool->lock);
+	err = MSNAP_LOOK(pool, begin(pool, id, len, &c));
 	if (err)
 		return err;
 	for (i = 0; !err && i < c.nr_todo; i++)
@@ -272,24 +270,26 @@ static int seek(struct msnap_pool *pool, const struct msnap_tree *tree,
 	return 0;
 }
 
-int msnap_seek(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
-	       int whence, uint64_t *out)
+static int seek_in(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
+		   bool data, uint64_t *out)
 {
 	struct msnap_inode in;
 	struct msnap_tree tree;
-	int err;
+	int err = find(pool, id, &in, &tree);
 
+	if (err)
+		return err;
+	if (off >= get64(in.size))
+		return -ENXIO;
+	return seek(pool, &tree, off, get64(in.size), data, out);
+}
+
+int msnap_seek(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
+	       int whence, uint64_t *out)
+{
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
-	pthread_rwlock_rdlock(&pool->lock);
-	err = find(pool, id, &in, &tree);
-	if (!err && off >= get64(in.size))
-		err = -ENXIO;
-	if (!err)
-		err = seek(pool, &tree, off, get64(in.size), whence == SEEK_DATA,
-			   out);
-	pthread_rwlock_unlock(&pool->lock);
-	return err;
+	return MSNAP_LOOK(pool, seek_in(pool, id, off, whence == SEEK_DATA, out));
 }
 
 /* Counts are lazy: a block is shared when anything on the way to it is.  The highest
@@ -371,17 +371,18 @@ static int map(struct msnap_pool *pool, const struct msnap_tree *tree, uint64_t 
 	return 0;
 }
 
-int msnap_map(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
-	      int (*cb)(void *arg, const struct msnap_piece *piece), void *arg)
+static int map_of(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
+		  int (*cb)(void *arg, const struct msnap_piece *piece), void *arg)
 {
 	struct msnap_inode in;
 	struct msnap_tree tree;
-	int err;
+	int err = find(pool, id, &in, &tree);
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = find(pool, id, &in, &tree);
-	if (!err)
-		err = map(pool, &tree, off, inode_count(pool, id), cb, arg);
-	pthread_rwlock_unlock(&pool->lock);
-	return err;
+	return err ? err : map(pool, &tree, off, inode_count(pool, id), cb, arg);
+}
+
+int msnap_map(struct msnap_pool *pool, struct msnap_id id, uint64_t off,
+	      int (*cb)(void *arg, const struct msnap_piece *piece), void *arg)
+{
+	return MSNAP_LOOK(pool, map_of(pool, id, off, cb, arg));
 }

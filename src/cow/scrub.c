@@ -622,13 +622,10 @@ static int load(struct msnap_pool *pool, struct msnap_scrub_rec *rec)
 {
 	const void *val;
 	unsigned len;
-	int err;
+	int err = msnap_tree_get(pool, &pool->catalog, record_key, &val, &len);
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_tree_get(pool, &pool->catalog, record_key, &val, &len);
 	if (!err)
 		memcpy(rec, val, sizeof(*rec));
-	pthread_rwlock_unlock(&pool->lock);
 	return err;
 }
 
@@ -752,7 +749,7 @@ int msnap_scrub_begin(struct msnap_pool *pool, bool restart, struct msnap_scrub 
 
 	if (err && !pool->read_only)
 		return err;
-	err = restart ? -ENOENT : load(pool, &rec);
+	err = restart ? -ENOENT : MSNAP_LOOK(pool, load(pool, &rec));
 	if (err && err != -ENOENT)
 		return err;
 	s = scrub_new(pool);
@@ -798,7 +795,7 @@ void msnap_scrub_stat(struct msnap_scrub *s, struct msnap_scrub_stat *stat)
 int msnap_scrub_last(struct msnap_pool *pool, struct msnap_scrub_stat *stat)
 {
 	struct msnap_scrub_rec rec;
-	int err = load(pool, &rec);
+	int err = MSNAP_LOOK(pool, load(pool, &rec));
 
 	if (err)
 		return err;

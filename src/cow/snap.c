@@ -70,38 +70,54 @@ static void to_info(uint64_t id, const struct msnap_snap *sn,
 	memcpy(info->comment, sn->text + sn->name_len, get16(sn->comment_len));
 }
 
-int msnap_snap_get(struct msnap_pool *pool, uint64_t snap,
-		   struct msnap_snap_info *info)
+static int get(struct msnap_pool *pool, uint64_t snap, struct msnap_snap_info *info)
 {
 	const void *val;
 	unsigned len;
-	int err;
+	int err = msnap_tree_get(pool, &pool->catalog, snap_key(snap), &val, &len);
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_tree_get(pool, &pool->catalog, snap_key(snap), &val, &len);
 	if (!err)
 		to_info(snap, val, info);
-	pthread_rwlock_unlock(&pool->lock);
+	return err;
+}
+
+int msnap_snap_get(struct msnap_pool *pool, uint64_t snap,
+		   struct msnap_snap_info *info)
+{
+	struct msnap_snap_info found;
+	int err = MSNAP_LOOK(pool, get(pool, snap, &found));
+
+	if (!err)
+		*info = found;
+	return err;
+}
+
+static int next(struct msnap_pool *pool, uint64_t after,
+		struct msnap_snap_info *info)
+{
+	struct msnap_cursor cur;
+	unsigned len;
+	int err = msnap_cursor_seek(pool, &pool->catalog, snap_key(after + 1), &cur);
+
+	if (!err && !is_snap(msnap_cursor_key(&cur)))
+		err = -ENOENT;
+	if (!err)
+		to_info(key_snap(msnap_cursor_key(&cur)),
+			msnap_cursor_val(&cur, &len), info);
 	return err;
 }
 
 int msnap_snap_next(struct msnap_pool *pool, uint64_t after,
 		    struct msnap_snap_info *info)
 {
-	struct msnap_cursor cur;
-	unsigned len;
+	struct msnap_snap_info found;
 	int err;
 
 	if (after >= MSNAP_MAX_SNAP)
 		return -ENOENT;
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_cursor_seek(pool, &pool->catalog, snap_key(after + 1), &cur);
-	if (!err && !is_snap(msnap_cursor_key(&cur)))
-		err = -ENOENT;
+	err = MSNAP_LOOK(pool, next(pool, after, &found));
 	if (!err)
-		to_info(key_snap(msnap_cursor_key(&cur)),
-			msnap_cursor_val(&cur, &len), info);
-	pthread_rwlock_unlock(&pool->lock);
+		*info = found;
 	return err;
 }
 
@@ -115,18 +131,18 @@ static int holds(struct msnap_pool *pool, const struct msnap_snap *sn, uint64_t 
 	return err == -ENOENT ? 0 : err ? err : 1;
 }
 
-int msnap_snap_holds(struct msnap_pool *pool, uint64_t snap, uint64_t ino)
+static int holds_inode(struct msnap_pool *pool, uint64_t snap, uint64_t ino)
 {
 	const void *val;
 	unsigned len;
-	int ret;
+	int err = msnap_tree_get(pool, &pool->catalog, snap_key(snap), &val, &len);
 
-	pthread_rwlock_rdlock(&pool->lock);
-	ret = msnap_tree_get(pool, &pool->catalog, snap_key(snap), &val, &len);
-	if (!ret)
-		ret = holds(pool, val, ino);
-	pthread_rwlock_unlock(&pool->lock);
-	return ret;
+	return err ? err : holds(pool, val, ino);
+}
+
+int msnap_snap_holds(struct msnap_pool *pool, uint64_t snap, uint64_t ino)
+{
+	return MSNAP_LOOK(pool, holds_inode(pool, snap, ino));
 }
 
 static bool named(const struct msnap_snap *sn, const char *name)
@@ -186,11 +202,8 @@ int msnap_snap_find(struct msnap_pool *pool, uint64_t dir, const char *name,
 		    struct msnap_snap_info *info)
 {
 	struct msnap_snap_info found;
-	int err;
+	int err = MSNAP_LOOK(pool, find(pool, dir, name, &found));
 
-	pthread_rwlock_rdlock(&pool->lock);
-	err = find(pool, dir, name, &found);
-	pthread_rwlock_unlock(&pool->lock);
 	if (!err)
 		*info = found;
 	return err;

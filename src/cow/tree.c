@@ -33,6 +33,9 @@ int msnap_node_read(struct msnap_pool *pool, struct msnap_ptr ptr, unsigned type
 	if (!msnap_ok_test(pool->node_ok, ptr.blk)) {
 		int err = MSNAP_GUARD(node_verify(pool, ptr));
 
+		if (err == -EIO)
+			msnap_damaged(pool, "tree node in block %llu: cannot be read",
+				      (unsigned long long)ptr.blk);
 		if (err)
 			return err;
 	}

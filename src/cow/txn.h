@@ -69,6 +69,19 @@ int msnap_data_alloc(struct msnap_pool *pool, const struct msnap_space_want *wan
 		     uint64_t *blk, uint32_t *nr);
 void msnap_data_unalloc(struct msnap_pool *pool, uint64_t blk, uint32_t nr);
 
+/*
+ * For those who only look: the int expression @call with the lock held for reading.
+ * Memory that cannot be read is -EIO, as in MSNAP_GUARD(), whose rules hold.
+ */
+#define MSNAP_LOOK(pool, call)                            \
+	({                                                \
+		int looked_;                              \
+		pthread_rwlock_rdlock(&(pool)->lock);     \
+		looked_ = MSNAP_GUARD(call);              \
+		pthread_rwlock_unlock(&(pool)->lock);     \
+		looked_;                                  \
+	})
+
 /* Verified bits. */
 bool msnap_ok_test(_Atomic(_Atomic uint64_t *) *map, uint64_t blk);
 /* Best effort: without memory the bit stays clear. */

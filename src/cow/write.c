@@ -502,10 +502,8 @@ static int plan(struct change *c, bool keep_size, bool *staged, uint64_t *goal)
 	struct msnap_ext ext;
 	struct msnap_tree tree;
 	struct msnap_inode in;
-	int err;
+	int err = msnap_file_get(c->pool, c->ino, &in);
 
-	pthread_rwlock_rdlock(&c->pool->lock);
-	err = msnap_file_get(c->pool, c->ino, &in);
 	if (!err) {
 		tree = msnap_ext_tree(c->ino, &in);
 		*goal = goal_of(c->pool, &tree, first_blk(c));
@@ -517,7 +515,6 @@ static int plan(struct change *c, bool keep_size, bool *staged, uint64_t *goal)
 				  !(ext.flags & MSNAP_EXT_UNWRITTEN);
 		}
 	}
-	pthread_rwlock_unlock(&c->pool->lock);
 	return err;
 }
 
@@ -539,7 +536,7 @@ int msnap_pwrite(struct msnap_pool *pool, uint64_t ino, const void *buf,
 	if (len == 0)
 		return 0;
 	if (len > SMALL_WRITE)
-		err = plan(&c, keep_size, &staged, &goal);
+		err = MSNAP_LOOK(pool, plan(&c, keep_size, &staged, &goal));
 	if (!err && staged) {
 		err = write_large(&c, keep_size, goal);
 		if (err != -EAGAIN)

@@ -101,40 +101,47 @@ static int copy_value(struct msnap_pool *pool, const struct msnap_tree *ns,
 	return total;
 }
 
+static int get(struct msnap_pool *pool, struct msnap_id id, const char *name,
+	       void *buf, size_t size)
+{
+	struct msnap_key key = xattr_key(pool, id.ino, name);
+	struct msnap_tree ns;
+	int err = msnap_ns_of(pool, id.snap, &ns);
+
+	if (!err)
+		err = probe(pool, &ns, name, &key);
+	if (err)
+		return err == -ENOENT || err == -ENOSPC ? -ENODATA : err;
+	return copy_value(pool, &ns, key, buf, size);
+}
+
 int msnap_xattr_get(struct msnap_pool *pool, struct msnap_id id,
 		    const char *name, void *buf, size_t size)
 {
-	struct msnap_tree ns;
-	struct msnap_key key;
 	int err = check_name(name);
 
 	if (err)
 		return err == -ERANGE ? -ENODATA : err;
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_ns_of(pool, id.snap, &ns);
-	key = xattr_key(pool, id.ino, name);
-	if (!err)
-		err = probe(pool, &ns, name, &key);
-	err = err == -ENOENT || err == -ENOSPC ? -ENODATA :
-	      err ? err : copy_value(pool, &ns, key, buf, size);
-	pthread_rwlock_unlock(&pool->lock);
-	return err;
+	return MSNAP_LOOK(pool, get(pool, id, name, buf, size));
 }
 
-static int list(struct msnap_pool *pool, const struct msnap_tree *ns, uint64_t ino,
-		char *buf, size_t size)
+static int list(struct msnap_pool *pool, struct msnap_id id, char *buf, size_t size)
 {
 	struct msnap_cursor cur;
+	struct msnap_tree ns;
 	size_t done = 0;
-	int err = msnap_cursor_seek(pool, ns, msnap_ns_key(ino, MSNAP_NS_XATTR, 0),
-				    &cur);
+	int err = msnap_ns_of(pool, id.snap, &ns);
 
+	if (!err)
+		err = msnap_cursor_seek(pool, &ns,
+					msnap_ns_key(id.ino, MSNAP_NS_XATTR, 0),
+					&cur);
 	while (!err) {
 		struct msnap_key k = msnap_cursor_key(&cur);
 		const struct msnap_xattr *xa;
 		unsigned len;
 
-		if (k.hi != ino || k.lo >> 56 != MSNAP_NS_XATTR)
+		if (k.hi != id.ino || k.lo >> 56 != MSNAP_NS_XATTR)
 			break;
 		xa = msnap_cursor_val(&cur, &len);
 		if (!(k.lo % CHUNKS)) {
@@ -154,15 +161,7 @@ static int list(struct msnap_pool *pool, const struct msnap_tree *ns, uint64_t i
 int msnap_xattr_list(struct msnap_pool *pool, struct msnap_id id, char *buf,
 		     size_t size)
 {
-	struct msnap_tree ns;
-	int err;
-
-	pthread_rwlock_rdlock(&pool->lock);
-	err = msnap_ns_of(pool, id.snap, &ns);
-	if (!err)
-		err = list(pool, &ns, id.ino, buf, size);
-	pthread_rwlock_unlock(&pool->lock);
-	return err;
+	return MSNAP_LOOK(pool, list(pool, id, buf, size));
 }
 
 /* ---- changing ------------------------------------------------------------------------ */

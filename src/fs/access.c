@@ -121,6 +121,7 @@ struct walk {
 	uint64_t snap;
 	int dir_mask;
 	int file_mask;
+	bool own; /* instead of the masks: everything must be the caller's */
 	uint64_t *ino; /* still to be looked at */
 	size_t nr;
 	size_t max;
@@ -130,7 +131,7 @@ struct walk {
 /* Links have no mode that counts, and reading a device is not a matter of ours. */
 static bool is_checked(const struct walk *walk, uint8_t type)
 {
-	return type == DT_DIR || type == DT_UNKNOWN ||
+	return walk->own || type == DT_DIR || type == DT_UNKNOWN ||
 	       (type == DT_REG && walk->file_mask);
 }
 
@@ -168,13 +169,29 @@ static int check_one(struct walk *walk, uint64_t ino)
 		return 0; /* deleted meanwhile */
 	if (err)
 		return err;
-	err = msnap_fs_may(walk->caller, &attr,
-			   S_ISDIR(attr.mode) ? walk->dir_mask
-					      : walk->file_mask);
+	if (walk->own)
+		err = attr.uid == walk->caller->uid ? 0 : -EPERM;
+	else
+		err = msnap_fs_may(walk->caller, &attr,
+				   S_ISDIR(attr.mode) ? walk->dir_mask
+						      : walk->file_mask);
 	if (err || !S_ISDIR(attr.mode))
 		return err;
 	err = msnap_readdir(walk->fs->pool, id, 0, push_entry, walk);
 	return err < 0 ? err : walk->err;
+}
+
+static int walk_all(struct walk *walk, uint64_t top)
+{
+	int err;
+
+	if (walk->caller->uid == 0)
+		return 0;
+	err = push(walk, top);
+	while (!err && walk->nr)
+		err = check_one(walk, walk->ino[--walk->nr]);
+	free(walk->ino);
+	return err;
 }
 
 int msnap_fs_may_all(struct fs *fs, const struct msnap_fs_caller *caller,
@@ -187,13 +204,19 @@ int msnap_fs_may_all(struct fs *fs, const struct msnap_fs_caller *caller,
 		.dir_mask = dir_mask,
 		.file_mask = file_mask,
 	};
-	int err;
 
-	if (caller->uid == 0)
-		return 0;
-	err = push(&walk, top.ino);
-	while (!err && walk.nr)
-		err = check_one(&walk, walk.ino[--walk.nr]);
-	free(walk.ino);
-	return err;
+	return walk_all(&walk, top.ino);
+}
+
+int msnap_fs_owns_all(struct fs *fs, const struct msnap_fs_caller *caller,
+		      struct msnap_id top)
+{
+	struct walk walk = {
+		.fs = fs,
+		.caller = caller,
+		.snap = top.snap,
+		.own = true,
+	};
+
+	return walk_all(&walk, top.ino);
 }

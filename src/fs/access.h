@@ -48,4 +48,11 @@ int msnap_fs_may_change(struct fs *fs, const struct msnap_fs_caller *caller,
 int msnap_fs_may_all(struct fs *fs, const struct msnap_fs_caller *caller,
 		     struct msnap_id top, int dir_mask, int file_mask);
 
+/*
+ * Does everything at and below @top belong to the caller?  Changing an inode in
+ * place, or making one with an owner, is for its owner and root alone: 0 or -EPERM.
+ */
+int msnap_fs_owns_all(struct fs *fs, const struct msnap_fs_caller *caller,
+		      struct msnap_id top);
+
 #endif

@@ -21,7 +21,8 @@
  *
  * A restore point is a read-only snapshot, shown in the .snap directory of every
  * directory that it holds.  Who may do what: taking, deleting, renaming one, and
- * rolling back need write permission on the directory; reading needs what
+ * rolling back need write permission on the directory; rolling back is for the owner
+ * of all that changes, now and in the restore point, and for root; reading needs what
  * reading the original needed.
  *
  * Errors common to all: EINVAL (a reserved field is not zero, a string is not

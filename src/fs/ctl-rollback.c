@@ -8,7 +8,6 @@
  * make the kernel drop names and pages of what changed, inode by inode.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -74,7 +73,25 @@ static int look(struct rollback *rb)
 	return S_ISDIR(rb->live.mode) ? -EISDIR : 0;
 }
 
-/* A directory: everything below it changes, so all of it must be the caller's. */
+/*
+ * A rollback changes inodes in place, whatever other names they have, and gives back
+ * owners and modes: all that it touches must be the caller's, now and then.
+ */
+static int check_owner(const struct rollback *rb)
+{
+	const struct msnap_fs_caller *caller = &rb->call->caller;
+	struct msnap_id then = { rb->to.id, rb->item.dir };
+	int err;
+
+	if (rb->item.name[0])
+		return caller->uid == 0 || (rb->old.uid == caller->uid &&
+					    (!rb->live.ino ||
+					     rb->live.uid == caller->uid)) ?
+			       0 : -EPERM;
+	err = msnap_fs_owns_all(rb->fs, caller, msnap_live(rb->item.dir));
+	return err ? err : msnap_fs_owns_all(rb->fs, caller, then);
+}
+
 static int check_rights(const struct rollback *rb)
 {
 	const struct msnap_fs_caller *caller = &rb->call->caller;
@@ -85,7 +102,7 @@ static int check_rights(const struct rollback *rb)
 	if (!err && !entry)
 		err = msnap_fs_may_all(rb->fs, caller, msnap_live(rb->item.dir),
 				       W_OK | X_OK, 0);
-	return err;
+	return err ? err : check_owner(rb);
 }
 
 /* Under its old name the file may be another one now: write back both. */
@@ -126,16 +143,6 @@ static int take_safety(struct rollback *rb)
 }
 
 /* Names first: through them the kernel finds inodes that exist no more. */
-/* Mappings of the view see the restored contents. */
-static void refresh_view(struct fs *fs, uint64_t ino)
-{
-	int err = msnap_fs_direct_refresh(fs, ino);
-
-	if (err)
-		msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": what has it open does not "
-			     "see the restored contents: %s", ino, strerror(-err));
-}
-
 static void tell_kernel(struct rollback *rb)
 {
 	struct fs *fs = rb->fs;
@@ -153,7 +160,6 @@ static void tell_kernel(struct rollback *rb)
 			msnap_fs_notify_contents(fs, ino);
 		if (known && msnap_fs_node_nr_open(fs->nodes, ino))
 			msnap_fs_flush_refresh(fs, ino);
-		refresh_view(fs, ino);
 	}
 	if (changes->lost)
 		msnap_fs_log(LOG_ERR, "out of memory during a rollback: programs"
@@ -179,10 +185,17 @@ static int switch_contents(struct rollback *rb)
 	int err;
 
 	msnap_fs_gate_begin(fs->gate);
+	err = msnap_fs_direct_switch_begin(fs);
+	if (err) {
+		msnap_fs_gate_switched(fs->gate, NULL, 0);
+		msnap_fs_gate_finish(fs->gate);
+		return err;
+	}
 	err = msnap_rollback(fs->pool, rb->to.id, rb->item.dir, name,
 			     strlen(rb->item.name), msnap_fs_changes_add,
 			     &rb->changes);
 	msnap_fs_changes_sort(&rb->changes);
+	msnap_fs_direct_switch_end(fs, rb->changes.ino, rb->changes.nr_ino);
 	msnap_fs_gate_switched(fs->gate, rb->changes.ino, rb->changes.nr_ino);
 	tell_kernel(rb);
 	msnap_fs_gate_finish(fs->gate);

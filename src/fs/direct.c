@@ -15,227 +15,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "ctl.h"
+#include "dfile.h"
+#include "host.h"
 #include "log.h"
-#include "opts.h"
+#include "notify.h"
 #include "passthrough.h"
-#include "view.h"
 
 #define SMALL (128u << 10)
 #define KEEP_MAX 1024
-#define NR_LOCKS 256
-#define NR_BUCKETS 4096
+#define LETTING_GO 5 /* looks whether the kernel has, after a close */
 
-/* A file that is open, or whose view is kept. */
-struct dfile {
-	struct dfile *next;
-	uint64_t node;
-	unsigned nr_pass, nr_cached, nr_plain;
-	int backing_id; /* 0: none registered */
-	bool has_view;	/* its view is there and was complete when last looked at */
-	bool listed;	/* on the pool's list */
-	bool newer;	/* the view may be newer than the engine */
-	bool kept;	/* closed, and counted in nr_kept */
-};
-
-struct msnap_fs_direct {
-	struct msnap_fs_views *views;
-	pthread_mutex_t node_lock[NR_LOCKS]; /* outer; guards dfile's fields */
-	pthread_mutex_t lock;		     /* guards the table and what follows */
-	struct dfile *bucket[NR_BUCKETS];
-	unsigned nr_kept;
-};
-
-/* ---- table ------------------------------------------------------------------ */
-
-static unsigned hash(uint64_t node)
-{
-	return (unsigned)(node * 0x9e3779b97f4a7c15ull >> 40);
-}
-
-static pthread_mutex_t *lock_of(struct msnap_fs_direct *d, uint64_t node)
-{
-	return &d->node_lock[hash(node) % NR_LOCKS];
-}
-
-static struct dfile *find(struct msnap_fs_direct *d, uint64_t node)
-{
-	struct dfile *f;
-
-	pthread_mutex_lock(&d->lock);
-	for (f = d->bucket[hash(node) % NR_BUCKETS]; f; f = f->next)
-		if (f->node == node)
-			break;
-	pthread_mutex_unlock(&d->lock);
-	return f;
-}
-
-static struct dfile *find_or_add(struct msnap_fs_direct *d, uint64_t node)
-{
-	struct dfile *f = find(d, node);
-
-	if (f)
-		return f;
-	f = calloc(1, sizeof(*f));
-	if (!f)
-		return NULL;
-	f->node = node;
-	pthread_mutex_lock(&d->lock);
-	f->next = d->bucket[hash(node) % NR_BUCKETS];
-	d->bucket[hash(node) % NR_BUCKETS] = f;
-	pthread_mutex_unlock(&d->lock);
-	return f;
-}
-
-static void take_out(struct msnap_fs_direct *d, struct dfile *f)
-{
-	struct dfile **p;
-
-	pthread_mutex_lock(&d->lock);
-	d->nr_kept -= f->kept;
-	for (p = &d->bucket[hash(f->node) % NR_BUCKETS]; *p != f; p = &(*p)->next)
-		;
-	*p = f->next;
-	pthread_mutex_unlock(&d->lock);
-	free(f);
-}
-
-static bool is_open(const struct dfile *f)
-{
-	return f->nr_pass || f->nr_cached || f->nr_plain;
-}
-
-static bool in_view(const struct dfile *f)
-{
-	return f && f->has_view && (f->newer || f->nr_pass);
-}
-
-/* ---- views ------------------------------------------------------------------- */
-
-static int name_of(struct fs *fs, uint64_t node, struct msnap_fs_view_name *name)
-{
-	struct msnap_identity identity;
-	int err;
-
-	if (msnap_fs_is_live(node)) {
-		*name = msnap_fs_view_of(node);
-		return 0;
-	}
-	err = msnap_identify(fs->pool, msnap_fs_id(node), &identity);
-	if (!err)
-		*name = msnap_fs_view_of_identity(&identity);
-	return err;
-}
-
-static int open_view(struct fs *fs, uint64_t node)
-{
-	struct msnap_fs_view_name name;
-	int err = name_of(fs, node, &name);
-
-	return err ? err : msnap_fs_view_open(fs->direct->views, &name);
-}
-
-/* The view is of no use any more.  A failure leaves a file that the next mount
- * removes. */
-static int drop_view(struct fs *fs, struct dfile *f)
-{
-	struct msnap_fs_view_name name;
-	int err = 0;
-
-	if (f->listed)
-		err = msnap_view_remove(fs->pool, f->node);
-	if (err)
-		return err;
-	f->listed = false;
-	if (f->has_view && msnap_fs_is_live(f->node)) {
-		name = msnap_fs_view_of(f->node);
-		msnap_fs_view_remove(fs->direct->views, &name);
-	}
-	f->has_view = false;
-	return 0;
-}
-
-/* Snapshots with the same contents share one file: built by whoever is first. */
-static int make_view(struct fs *fs, struct dfile *f)
-{
-	struct msnap_fs_view_name name;
-	int fd, err = name_of(fs, f->node, &name);
-
-	if (err || f->has_view)
-		return err;
-	fd = msnap_fs_is_live(f->node) ? -ENOENT :
-					 msnap_fs_view_open(fs->direct->views, &name);
-	if (fd >= 0)
-		close(fd);
-	else
-		err = msnap_fs_view_build(fs->direct->views,
-					  msnap_fs_id(f->node), &name);
-	/* Deleted meanwhile: its blocks may be somebody else's by now. */
-	if (!err && !msnap_fs_is_live(f->node)) {
-		struct msnap_fs_view_name again;
-
-		err = name_of(fs, f->node, &again);
-		if (err)
-			msnap_fs_view_remove(fs->direct->views, &name);
-	}
-	f->has_view = !err;
-	return err;
-}
-
-static int register_view(struct fs *fs, struct dfile *f)
-{
-	int fd, id;
-
-	if (f->backing_id)
-		return 0;
-	fd = open_view(fs, f->node);
-	if (fd < 0)
-		return fd;
-	id = msnap_fs_pass_register(fs, fd);
-	close(fd);
-	if (id <= 0)
-		return id ? id : -EIO;
-	f->backing_id = id;
-	return 0;
-}
-
-/* Before anybody can store to it: see "Crashes" in direct.h. */
-static int list_view(struct fs *fs, struct dfile *f)
-{
-	int err = f->listed ? 0 : msnap_view_add(fs->pool, f->node);
-
-	if (!err && !f->listed)
-		err = msnap_commit(fs->pool);
-	f->listed = !err;
-	return err;
-}
-
-static int absorb(struct fs *fs, struct dfile *f, bool quiet)
-{
-	int fd, res;
-
-	if (!f->newer)
-		return 0;
-	fd = open_view(fs, f->node);
-	if (fd < 0)
-		return fd;
-	res = msnap_fs_view_absorb(fs->direct->views, f->node, fd, quiet);
-	close(fd);
-	if (res < 0)
-		msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": its contents could not be "
-			     "brought into the pool: %s; they stay in its view",
-			     f->node, strerror(-res));
-	else if (quiet)
-		f->newer = false;
-	return res < 0 ? res : 0;
-}
-
-/* ---- open and close ------------------------------------------------------------ */
+/* ---- open -------------------------------------------------------------------- */
 
 static bool writes(int flags)
 {
@@ -250,181 +45,260 @@ static bool is_small(struct fs *fs, uint64_t node)
 	       attr.size < SMALL;
 }
 
-static enum msnap_fs_how choose(struct fs *fs, const struct dfile *f, int flags)
+/* A small file that is being written PLAIN is read PASS: pages of the kernel's that
+ * were filled during a write would stay. */
+static enum msnap_fs_how choose(struct fs *fs, struct msnap_fs_dfile *f, int flags)
 {
-	if (f->nr_pass)
+	if (f->has_view && msnap_fs_dfile_in_use(fs, f))
 		return MSNAP_FS_PASS;
 	if (f->nr_cached)
 		return MSNAP_FS_CACHED;
 	if ((flags & O_ACCMODE) == O_WRONLY)
 		return MSNAP_FS_PLAIN;
-	if (!writes(flags) && !f->has_view && is_small(fs, f->node))
+	if (!writes(flags) && !f->has_view && !f->nr_plain && is_small(fs, f->node))
 		return MSNAP_FS_CACHED;
 	return MSNAP_FS_PASS;
 }
 
-static int pass(struct fs *fs, struct dfile *f, int flags)
-{
-	int err = make_view(fs, f);
+struct attr_job {
+	struct msnap_fs_job job;
+	uint64_t node;
+};
 
-	if (!err && writes(flags))
-		err = list_view(fs, f);
-	if (!err)
-		err = register_view(fs, f);
-	return err;
+static void run_attr(struct fs *fs, struct msnap_fs_job *job)
+{
+	struct attr_job *attr = (struct attr_job *)job;
+
+	msnap_fs_notify_attr(fs, attr->node);
+	free(attr);
 }
 
-static int count_open(struct fs *fs, struct dfile *f, int flags,
+/*
+ * Size and times may change from now on without us: the kernel must not trust what it
+ * was told before.  Failure (no memory) leaves them stale until the file is used.
+ */
+static void forget_attr(struct fs *fs, uint64_t node)
+{
+	struct attr_job *attr = calloc(1, sizeof(*attr));
+
+	if (!attr)
+		return;
+	attr->job.run = run_attr;
+	attr->node = node;
+	if (msnap_fs_ctl_submit(fs->ctl, &attr->job))
+		free(attr);
+}
+
+/* The view may be newer than the engine from now on. */
+static int begin_newer(struct fs *fs, struct msnap_fs_dfile *f)
+{
+	int err = msnap_fs_dfile_list(fs, f);
+
+	if (err || f->newer)
+		return err;
+	f->newer = true;
+	forget_attr(fs, f->node);
+	return 0;
+}
+
+static int pass(struct fs *fs, struct msnap_fs_dfile *f, int flags)
+{
+	int err = msnap_fs_dfile_make_view(fs, f);
+
+	return !err && writes(flags) ? begin_newer(fs, f) : err;
+}
+
+/* No view can be had.  What is in one already must stay so. */
+static int cannot_pass(struct fs *fs, struct msnap_fs_dfile *f, int err)
+{
+	if (msnap_fs_dfile_in_view(fs, f))
+		return err;
+	if (err != -E2BIG)
+		msnap_fs_log(LOG_WARNING, "inode %" PRIu64 " is opened cached: %s",
+			     msnap_fs_ino(f->node), strerror(-err));
+	msnap_fs_dfile_unregister(fs, f);
+	return msnap_fs_dfile_drop_view(fs, f, false);
+}
+
+static int count_open(struct fs *fs, struct msnap_fs_dfile *f, int flags,
 		      enum msnap_fs_how *how, int *id)
 {
-	int err = 0;
+	enum msnap_fs_how chosen = choose(fs, f, flags);
+	int err;
 
-	*how = choose(fs, f, flags);
-	*id = 0;
-	if (*how == MSNAP_FS_PASS) {
+	if (chosen == MSNAP_FS_PASS) {
 		err = pass(fs, f, flags);
-		/* What is open through a view already must stay so. */
-		if (err && (f->nr_pass || f->newer))
-			return err;
 		if (err) {
-			if (err != -E2BIG)
-				msnap_fs_log(LOG_WARNING, "inode %" PRIu64
-					     " is opened cached: %s",
-					     msnap_fs_ino(f->node),
-					     strerror(-err));
-			err = drop_view(fs, f);
-			*how = MSNAP_FS_CACHED;
+			err = cannot_pass(fs, f, err);
+			chosen = MSNAP_FS_CACHED;
 		}
+		if (err)
+			return err;
 	}
-	if (err)
-		return err;
-	if (*how == MSNAP_FS_PASS) {
+	if (chosen == MSNAP_FS_PASS) {
 		f->nr_pass++;
-		f->newer |= writes(flags);
 		*id = f->backing_id;
-	} else if (*how == MSNAP_FS_CACHED) {
+	} else if (chosen == MSNAP_FS_CACHED) {
 		f->nr_cached++;
 	} else {
 		f->nr_plain++;
 	}
+	*how = chosen;
 	return 0;
 }
 
-static void unkeep(struct msnap_fs_direct *d, struct dfile *f)
+static bool is_live_view(const struct msnap_fs_dfile *f)
 {
-	pthread_mutex_lock(&d->lock);
-	d->nr_kept -= f->kept;
-	f->kept = false;
-	pthread_mutex_unlock(&d->lock);
+	return msnap_fs_is_live(f->node) && f->has_view;
+}
+
+/*
+ * A view that is kept would hold blocks that a deleted snapshot gave back: those of
+ * snapshots go at once.
+ */
+static void keep_or_remove(struct fs *fs, struct msnap_fs_dfile *f)
+{
+	if (msnap_fs_dfile_is_open(f))
+		return;
+	msnap_fs_dfile_unregister(fs, f);
+	if (is_live_view(f))
+		msnap_fs_dfile_keep(fs->direct, f, true);
+	else if (!msnap_fs_dfile_drop_view(fs, f, false))
+		msnap_fs_dfile_remove(fs->direct, f);
+}
+
+/* Not more than so many are kept.  Without locks. */
+static void trim(struct fs *fs)
+{
+	struct msnap_fs_direct *d = fs->direct;
+	uint64_t node = msnap_fs_dfile_oldest(d, KEEP_MAX);
+	struct msnap_fs_dfile *f;
+
+	if (!node)
+		return;
+	msnap_fs_dfile_enter(d, node);
+	f = msnap_fs_dfile_find(d, node);
+	if (f && !msnap_fs_dfile_is_open(f)) {
+		if (msnap_fs_dfile_in_view(fs, f) ||
+		    msnap_fs_dfile_drop_view(fs, f, false))
+			msnap_fs_dfile_keep(d, f, true); /* the next one, then */
+		else
+			msnap_fs_dfile_remove(d, f);
+	}
+	msnap_fs_dfile_leave(d, node);
 }
 
 int msnap_fs_direct_open(struct fs *fs, uint64_t node, int flags,
 			 enum msnap_fs_how *how, int *id)
 {
 	struct msnap_fs_direct *d = fs->direct;
-	struct dfile *f;
+	struct msnap_fs_dfile *f;
 	int err;
 
 	*how = MSNAP_FS_CACHED;
 	*id = 0;
 	if (!d || !msnap_fs_pass_works())
 		return 0;
-	pthread_mutex_lock(lock_of(d, node));
-	f = find_or_add(d, node);
+	msnap_fs_dfile_enter(d, node);
+	f = msnap_fs_dfile_find_or_add(d, node);
 	err = f ? count_open(fs, f, flags, how, id) : -ENOMEM;
 	if (f && !err)
-		unkeep(d, f);
-	if (f && err && !is_open(f) && !f->has_view)
-		take_out(d, f);
-	pthread_mutex_unlock(lock_of(d, node));
+		msnap_fs_dfile_keep(d, f, false);
+	else if (f)
+		keep_or_remove(fs, f);
+	msnap_fs_dfile_leave(d, node);
 	return err;
 }
 
-static void end_pass(struct fs *fs, struct dfile *f)
+/* ---- close ------------------------------------------------------------------- */
+
+/* The kernel tells us a moment before it lets go of the view. */
+static void wait_let_go(struct fs *fs, struct msnap_fs_dfile *f)
+{
+	f->mapped = true;
+	for (unsigned i = 0; i < LETTING_GO && msnap_fs_dfile_in_use(fs, f); i++)
+		usleep(50u << i);
+}
+
+static void end_pass(struct fs *fs, struct msnap_fs_dfile *f)
 {
 	struct msnap_attr attr;
 
-	if (f->backing_id)
-		msnap_fs_pass_unregister(fs, f->backing_id);
-	f->backing_id = 0;
-	/* Nobody needs what was stored to a deleted file. */
-	if (!msnap_getattr(fs->pool, msnap_fs_id(f->node), &attr) && attr.nlink)
-		absorb(fs, f, true);
+	msnap_fs_dfile_unregister(fs, f);
+	if (!msnap_fs_is_live(f->node))
+		return;
+	wait_let_go(fs, f);
+	/* Nobody needs what was stored to a deleted file.  A failure is in the log,
+	 * and the contents stay where they are. */
+	if (!msnap_getattr(fs->pool, msnap_live(f->node), &attr) && attr.nlink)
+		msnap_fs_dfile_absorb(fs, f);
 }
 
-/* A view that is kept holds blocks that a deleted snapshot gave back: those of
- * snapshots go at once. */
-static void forget_or_keep(struct fs *fs, struct dfile *f)
+static void count_close(struct fs *fs, struct msnap_fs_dfile *f,
+			enum msnap_fs_how how)
 {
-	struct msnap_fs_direct *d = fs->direct;
-	struct msnap_fs_view_name name;
-
-	if (is_open(f) || f->kept)
-		return;
-	pthread_mutex_lock(&d->lock);
-	f->kept = f->newer || (msnap_fs_is_live(f->node) && f->has_view &&
-			       d->nr_kept < KEEP_MAX);
-	d->nr_kept += f->kept;
-	pthread_mutex_unlock(&d->lock);
-	if (f->kept)
-		return;
-	if (!msnap_fs_is_live(f->node) && f->has_view &&
-	    !name_of(fs, f->node, &name))
-		msnap_fs_view_remove(d->views, &name);
-	if (!drop_view(fs, f))
-		take_out(d, f);
-}
-
-void msnap_fs_direct_close(struct fs *fs, uint64_t node, int flags,
-			   enum msnap_fs_how how)
-{
-	struct msnap_fs_direct *d = fs->direct;
-	struct dfile *f;
-
-	(void)flags;
-	if (!d)
-		return;
-	pthread_mutex_lock(lock_of(d, node));
-	f = find(d, node);
-	if (f && how == MSNAP_FS_PASS && f->nr_pass) {
+	if (how == MSNAP_FS_PASS && f->nr_pass) {
 		if (!--f->nr_pass)
 			end_pass(fs, f);
-	} else if (f && how == MSNAP_FS_CACHED && f->nr_cached) {
+	} else if (how == MSNAP_FS_CACHED && f->nr_cached) {
 		f->nr_cached--;
-	} else if (f && how == MSNAP_FS_PLAIN && f->nr_plain) {
+	} else if (how == MSNAP_FS_PLAIN && f->nr_plain) {
 		f->nr_plain--;
 	}
-	if (f)
-		forget_or_keep(fs, f);
-	pthread_mutex_unlock(lock_of(d, node));
+	keep_or_remove(fs, f);
 }
 
-/* ---- contents, used by others ------------------------------------------------------ */
+void msnap_fs_direct_close(struct fs *fs, uint64_t node, enum msnap_fs_how how)
+{
+	struct msnap_fs_direct *d = fs->direct;
+	struct msnap_fs_dfile *f;
+
+	if (!d)
+		return;
+	msnap_fs_dfile_enter(d, node);
+	f = msnap_fs_dfile_find(d, node);
+	if (f)
+		count_close(fs, f, how);
+	msnap_fs_dfile_leave(d, node);
+	trim(fs);
+}
+
+/* ---- contents, used by others ------------------------------------------------ */
+
+/* A descriptor of the view, -1, or -errno that is below. */
+static int lock_file(struct fs *fs, struct msnap_fs_dfile *f, bool change)
+{
+	int err = 0;
+
+	if (msnap_fs_dfile_in_view(fs, f)) {
+		if (change)
+			err = begin_newer(fs, f);
+		if (!err)
+			err = msnap_fs_dfile_open_view(fs, f);
+	} else if (f->has_view && change) {
+		err = msnap_fs_dfile_drop_view(fs, f, false);
+		err = err ? err : -1;
+	} else {
+		return -1;
+	}
+	return err;
+}
 
 int msnap_fs_direct_lock(struct fs *fs, uint64_t node, bool change)
 {
 	struct msnap_fs_direct *d = fs->direct;
-	struct dfile *f;
-	int fd = -1, err = 0;
+	struct msnap_fs_dfile *f;
+	int fd = -1;
 
 	if (!d)
 		return -1;
-	pthread_mutex_lock(lock_of(d, node));
-	f = find(d, node);
-	if (in_view(f) && msnap_fs_is_live(node)) {
-		/* So far it was only read. */
-		if (change && !f->newer)
-			err = list_view(fs, f);
-		f->newer |= change && !err;
-		fd = err ? err : open_view(fs, node);
-		err = fd < 0 ? fd : 0;
-	} else if (f && f->has_view && change) {
-		err = drop_view(fs, f);
-	}
-	if (!err)
-		return fd;
-	pthread_mutex_unlock(lock_of(d, node));
-	return err == -1 ? -EIO : err;
+	msnap_fs_dfile_enter(d, node);
+	f = msnap_fs_is_live(node) ? msnap_fs_dfile_find(d, node) : NULL;
+	if (f)
+		fd = lock_file(fs, f, change);
+	if (fd < -1)
+		msnap_fs_dfile_leave(d, node);
+	return fd;
 }
 
 void msnap_fs_direct_unlock(struct fs *fs, uint64_t node, int fd)
@@ -433,22 +307,44 @@ void msnap_fs_direct_unlock(struct fs *fs, uint64_t node, int fd)
 		return;
 	if (fd >= 0)
 		close(fd);
-	pthread_mutex_unlock(lock_of(fs->direct, node));
+	msnap_fs_dfile_leave(fs->direct, node);
+}
+
+int msnap_fs_direct_take(struct fs *fs, uint64_t node)
+{
+	int fd = msnap_fs_direct_lock(fs, node, false);
+
+	if (fd >= -1)
+		msnap_fs_direct_unlock(fs, node, -1);
+	return fd;
+}
+
+ssize_t msnap_fs_direct_copy_in(struct fs *fs, struct msnap_id src,
+				uint64_t src_off, int fd, uint64_t off,
+				uint64_t len)
+{
+	return msnap_fs_view_copy_in(fs->direct->views, src, src_off, fd, off, len);
 }
 
 static bool stat_view(struct fs *fs, uint64_t node, struct stat *st)
 {
-	struct dfile *f;
+	struct msnap_fs_dfile *f;
 	int fd = -1;
 	bool ok;
 
-	pthread_mutex_lock(lock_of(fs->direct, node));
-	f = find(fs->direct, node);
-	if (in_view(f) && f->newer)
-		fd = open_view(fs, node);
+	msnap_fs_dfile_enter(fs->direct, node);
+	f = msnap_fs_dfile_find(fs->direct, node);
+	if (f && f->has_view && f->newer)
+		fd = msnap_fs_dfile_open_view(fs, f);
 	ok = fd >= 0 && fstat(fd, st) == 0;
 	msnap_fs_direct_unlock(fs, node, fd);
 	return ok;
+}
+
+static bool is_before(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec < b->tv_sec ||
+	       (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
 }
 
 bool msnap_fs_direct_attr(struct fs *fs, uint64_t node, struct msnap_attr *attr)
@@ -456,60 +352,30 @@ bool msnap_fs_direct_attr(struct fs *fs, uint64_t node, struct msnap_attr *attr)
 	struct stat st;
 
 	if (!fs->direct || !msnap_fs_is_live(node) || !S_ISREG(attr->mode) ||
-	    !find(fs->direct, node) || !stat_view(fs, node, &st))
+	    !msnap_fs_dfile_find(fs->direct, node) || !stat_view(fs, node, &st))
 		return false;
 	attr->size = (uint64_t)st.st_size;
 	attr->nr_blk = (uint64_t)st.st_blocks / 8;
 	attr->mtime = st.st_mtim;
-	if (attr->ctime.tv_sec < st.st_mtim.tv_sec ||
-	    (attr->ctime.tv_sec == st.st_mtim.tv_sec &&
-	     attr->ctime.tv_nsec < st.st_mtim.tv_nsec))
+	if (is_before(&attr->ctime, &st.st_mtim))
 		attr->ctime = st.st_mtim;
 	return true;
 }
 
 static int absorb_one(struct fs *fs, uint64_t node)
 {
-	struct dfile *f;
+	struct msnap_fs_dfile *f;
 	int err = 0;
 
-	pthread_mutex_lock(lock_of(fs->direct, node));
-	f = find(fs->direct, node);
-	if (f && f->has_view)
-		err = absorb(fs, f, !f->nr_pass);
-	pthread_mutex_unlock(lock_of(fs->direct, node));
+	msnap_fs_dfile_enter(fs->direct, node);
+	f = msnap_fs_dfile_find(fs->direct, node);
+	if (f && is_live_view(f))
+		err = msnap_fs_dfile_absorb(fs, f);
+	msnap_fs_dfile_leave(fs->direct, node);
 	return err;
 }
 
-static int list_newer(struct msnap_fs_direct *d, uint64_t **nodes, size_t *nr)
-{
-	size_t max = 0;
-	int err = 0;
-
-	*nodes = NULL;
-	*nr = 0;
-	pthread_mutex_lock(&d->lock);
-	for (unsigned i = 0; !err && i < NR_BUCKETS; i++) {
-		for (struct dfile *f = d->bucket[i]; !err && f; f = f->next) {
-			if (*nr == max) {
-				uint64_t *more;
-
-				max = max ? max * 2 : 64;
-				more = realloc(*nodes, max * sizeof(*more));
-				if (!more) {
-					err = -ENOMEM;
-					break;
-				}
-				*nodes = more;
-			}
-			if (msnap_fs_is_live(f->node))
-				(*nodes)[(*nr)++] = f->node;
-		}
-	}
-	pthread_mutex_unlock(&d->lock);
-	return err;
-}
-
+/* The first error counts, but all are tried. */
 int msnap_fs_direct_absorb(struct fs *fs, uint64_t node)
 {
 	uint64_t *nodes;
@@ -520,188 +386,168 @@ int msnap_fs_direct_absorb(struct fs *fs, uint64_t node)
 		return 0;
 	if (node)
 		return absorb_one(fs, node);
-	err = list_newer(fs->direct, &nodes, &nr);
-	for (size_t i = 0; !err && i < nr; i++)
-		err = absorb_one(fs, nodes[i]);
+	err = msnap_fs_dfile_nodes(fs->direct, &nodes, &nr);
+	if (err)
+		return err;
+	for (size_t i = 0; i < nr; i++) {
+		int res = absorb_one(fs, nodes[i]);
+
+		err = err ? err : res;
+	}
 	free(nodes);
-	return err;
-}
-
-int msnap_fs_direct_refresh(struct fs *fs, uint64_t node)
-{
-	int fd = msnap_fs_direct_lock(fs, node, true);
-	int err = 0;
-
-	if (fd < -1)
-		return fd;
-	if (fd >= 0)
-		err = msnap_fs_view_refresh(fs->direct->views, node, fd);
-	msnap_fs_direct_unlock(fs, node, fd);
 	return err;
 }
 
 void msnap_fs_direct_forget(struct fs *fs, uint64_t node)
 {
 	struct msnap_fs_direct *d = fs->direct;
-	struct dfile *f;
+	struct msnap_fs_dfile *f;
 
 	if (!d)
 		return;
-	pthread_mutex_lock(lock_of(d, node));
-	f = find(d, node);
-	if (f && !is_open(f)) {
-		f->newer = false;
-		if (!drop_view(fs, f))
-			take_out(d, f);
-	}
-	pthread_mutex_unlock(lock_of(d, node));
+	msnap_fs_dfile_enter(d, node);
+	f = msnap_fs_dfile_find(d, node);
+	if (f && !msnap_fs_dfile_is_open(f) &&
+	    !msnap_fs_dfile_drop_view(fs, f, true))
+		msnap_fs_dfile_remove(d, f);
+	msnap_fs_dfile_leave(d, node);
 }
+
+/* ---- rollback ---------------------------------------------------------------- */
+
+/*
+ * Off the list, in the generation of the rollback or before: a crash must not bring
+ * back what it took away.
+ */
+static int end_list(struct fs *fs, struct msnap_fs_dfile *f)
+{
+	int err = f->has_view ? msnap_fs_dfile_absorb(fs, f) : 0;
+
+	if (!err && f->listed)
+		err = msnap_view_remove(fs->pool, f->node);
+	f->listed &= err != 0;
+	return err;
+}
+
+static void list_again(struct fs *fs, const uint64_t *nodes, size_t nr)
+{
+	struct msnap_fs_dfile *f;
+
+	for (size_t i = 0; i < nr; i++) {
+		f = msnap_fs_dfile_find(fs->direct, nodes[i]);
+		if (!f || !f->has_view || !f->newer || f->listed)
+			continue;
+		if (msnap_fs_dfile_list(fs, f))
+			msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": what is stored to "
+				     "it from now on a crash may take", f->node);
+	}
+}
+
+int msnap_fs_direct_switch_begin(struct fs *fs)
+{
+	struct msnap_fs_direct *d = fs->direct;
+	struct msnap_fs_dfile *f;
+	uint64_t *nodes;
+	size_t nr;
+	int err;
+
+	if (!d)
+		return 0;
+	msnap_fs_dfile_shut(d);
+	err = msnap_fs_dfile_nodes(d, &nodes, &nr);
+	if (err) {
+		msnap_fs_dfile_open_up(d);
+		return err;
+	}
+	for (size_t i = 0; !err && i < nr; i++) {
+		f = msnap_fs_dfile_find(d, nodes[i]);
+		err = f ? end_list(fs, f) : 0;
+	}
+	if (err) {
+		list_again(fs, nodes, nr);
+		msnap_fs_dfile_open_up(d);
+	}
+	free(nodes);
+	return err;
+}
+
+static void refresh(struct fs *fs, struct msnap_fs_dfile *f)
+{
+	int fd, err;
+
+	if (!msnap_fs_dfile_in_view(fs, f)) {
+		err = msnap_fs_dfile_drop_view(fs, f, false);
+	} else {
+		fd = msnap_fs_dfile_open_view(fs, f);
+		err = fd < 0 ? fd : msnap_fs_view_refresh(fs->direct->views,
+							  f->node, fd);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (err)
+		msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": what has it open does not "
+			     "see the restored contents: %s", f->node,
+			     strerror(-err));
+}
+
+void msnap_fs_direct_switch_end(struct fs *fs, const uint64_t *ino, size_t nr)
+{
+	struct msnap_fs_direct *d = fs->direct;
+	struct msnap_fs_dfile *f;
+	uint64_t *nodes;
+	size_t nr_nodes;
+
+	if (!d)
+		return;
+	for (size_t i = 0; i < nr; i++) {
+		f = msnap_fs_dfile_find(d, ino[i]);
+		if (f && f->has_view)
+			refresh(fs, f);
+	}
+	if (!msnap_fs_dfile_nodes(d, &nodes, &nr_nodes)) {
+		list_again(fs, nodes, nr_nodes);
+		free(nodes);
+	}
+	msnap_fs_dfile_open_up(d);
+}
+
+/* ---- telling ----------------------------------------------------------------- */
 
 const char *msnap_fs_direct_mode(struct fs *fs, uint64_t node)
 {
 	struct msnap_fs_direct *d = fs->direct;
+	struct msnap_fs_dfile *f;
 	const char *mode = "";
-	struct dfile *f;
 
-	if (!d)
+	if (!d || !msnap_fs_pass_works())
 		return "cached";
-	pthread_mutex_lock(lock_of(d, node));
-	f = find(d, node);
+	msnap_fs_dfile_enter(d, node);
+	f = msnap_fs_dfile_find(d, node);
 	if (f && f->nr_pass)
 		mode = "direct";
 	else if (f && (f->nr_cached || f->nr_plain))
 		mode = "cached";
-	pthread_mutex_unlock(lock_of(d, node));
+	msnap_fs_dfile_leave(d, node);
 	return mode;
 }
 
-bool msnap_fs_direct_is_passed(struct fs *fs, uint64_t node)
+bool msnap_fs_direct_is_cached(struct fs *fs, uint64_t node)
 {
-	return strcmp(msnap_fs_direct_mode(fs, node), "direct") == 0;
+	struct msnap_fs_direct *d = fs->direct;
+	struct msnap_fs_dfile *f;
+	bool cached;
+
+	if (!d || !msnap_fs_pass_works())
+		return true;
+	msnap_fs_dfile_enter(d, node);
+	f = msnap_fs_dfile_find(d, node);
+	cached = f && f->nr_cached;
+	msnap_fs_dfile_leave(d, node);
+	return cached;
 }
 
-/* ---- begin and end of a mount --------------------------------------------------------- */
-
-/* One view that a crash left.  One that is not there was never stored to. */
-static int recover_one(struct fs *fs, struct msnap_fs_views *views, uint64_t ino)
+bool msnap_fs_direct_space(struct fs *fs, uint64_t *bytes)
 {
-	struct msnap_fs_view_name name = msnap_fs_view_of(ino);
-	struct msnap_attr attr;
-	int fd = msnap_fs_view_open(views, &name);
-	int res = fd == -ENOENT ? 0 : fd;
-
-	if (fd >= 0 && !msnap_getattr(fs->pool, msnap_live(ino), &attr))
-		res = msnap_fs_view_absorb(views, ino, fd, true);
-	if (fd >= 0)
-		close(fd);
-	if (res > 0)
-		msnap_fs_log(LOG_NOTICE, "inode %" PRIu64
-			     ": what was stored before the crash is back", ino);
-	return res < 0 ? res : msnap_view_remove(fs->pool, ino);
-}
-
-static int recover(struct fs *fs, struct msnap_fs_views *views)
-{
-	uint64_t ino = 0;
-	int err;
-
-	while (!(err = msnap_view_next(fs->pool, ino, &ino))) {
-		err = recover_one(fs, views, ino);
-		if (err)
-			return err;
-	}
-	if (err == -ENOENT)
-		err = msnap_commit(fs->pool);
-	/* Only now: what the list named must be in the pool first. */
-	if (!err)
-		msnap_fs_views_clear(views);
-	return err;
-}
-
-int msnap_fs_direct_recover(struct fs *fs, char *why, size_t why_size)
-{
-	struct msnap_fs_views *views;
-	uint64_t ino;
-	int err;
-
-	if (fs->opts->read_only || msnap_view_next(fs->pool, 0, &ino))
-		return 0;
-	err = msnap_fs_views_new(fs->pool, msnap_pool_file(fs->pool), why, why_size, &views);
-	if (err)
-		return err;
-	err = recover(fs, views);
-	if (err)
-		snprintf(why, why_size, "contents that a crash left beside the pool "
-			 "cannot be brought in: %s", strerror(-err));
-	msnap_fs_views_free(views);
-	return err;
-}
-
-int msnap_fs_direct_new(struct fs *fs, char *why, size_t why_size,
-			struct msnap_fs_direct **out)
-{
-	struct msnap_fs_direct *d;
-	int err;
-
-	if (geteuid() != 0) {
-		snprintf(why, why_size, "FUSE passthrough is for root only");
-		return -EPERM;
-	}
-	d = calloc(1, sizeof(*d));
-	if (!d)
-		return -ENOMEM;
-	pthread_mutex_init(&d->lock, NULL);
-	for (int i = 0; i < NR_LOCKS; i++)
-		pthread_mutex_init(&d->node_lock[i], NULL);
-	err = msnap_fs_views_new(fs->pool, msnap_pool_file(fs->pool), why, why_size, &d->views);
-	if (err) {
-		free(d);
-		return err;
-	}
-	msnap_fs_views_clear(d->views);
-	*out = d;
-	return 0;
-}
-
-static int end_file(struct fs *fs, uint64_t node)
-{
-	struct dfile *f = find(fs->direct, node);
-	int err = f ? absorb(fs, f, true) : 0;
-
-	return f && !err ? drop_view(fs, f) : err;
-}
-
-/* After the last request: every file is closed, or its opener is gone. */
-int msnap_fs_direct_finish(struct fs *fs)
-{
-	uint64_t *nodes;
-	size_t nr;
-	int err = 0, res;
-
-	if (!fs->direct)
-		return 0;
-	res = list_newer(fs->direct, &nodes, &nr);
-	for (size_t i = 0; !res && i < nr; i++) {
-		int one = end_file(fs, nodes[i]);
-
-		err = err ? err : one;
-	}
-	free(nodes);
-	return err ? err : res;
-}
-
-void msnap_fs_direct_free(struct msnap_fs_direct *d)
-{
-	if (!d)
-		return;
-	for (unsigned i = 0; i < NR_BUCKETS; i++) {
-		while (d->bucket[i]) {
-			struct dfile *f = d->bucket[i];
-
-			d->bucket[i] = f->next;
-			free(f);
-		}
-	}
-	msnap_fs_views_free(d->views);
-	free(d);
+	return fs->direct && msnap_fs_pass_works() &&
+	       !msnap_fs_views_space(fs->direct->views, bytes);
 }

@@ -181,10 +181,6 @@ static int flush_one(struct fs *fs, int dir, uint64_t ino)
 	char name[80];
 	int fd, err;
 
-	/* The kernel has no pages of it, but its view may have stores. */
-	if (msnap_fs_direct_is_passed(fs, ino))
-		return msnap_fs_direct_absorb(fs, ino);
-
 	secret_name(fs->flush, ino, name, sizeof(name));
 	fd = dir < 0 ? dir : open_file(fs, dir, name);
 	if (fd < 0)
@@ -202,7 +198,9 @@ int msnap_fs_flush_file(struct fs *fs, uint64_t ino)
 {
 	int dir, err = msnap_fs_direct_absorb(fs, ino);
 
-	if (err || !msnap_fs_node_is_written(fs->nodes, ino))
+	/* What is in a view the kernel has no pages of. */
+	if (err || !msnap_fs_node_is_written(fs->nodes, ino) ||
+	    !msnap_fs_direct_is_cached(fs, ino))
 		return err;
 	dir = open_mount(fs->flush);
 	err = flush_one(fs, dir, ino);
@@ -224,7 +222,10 @@ int msnap_fs_flush_all(struct fs *fs)
 		return err;
 	dir = open_mount(fs->flush);
 	for (size_t i = 0; i < nr; i++) {
-		int res = flush_one(fs, dir, ino[i]);
+		int res = 0;
+
+		if (msnap_fs_direct_is_cached(fs, ino[i]))
+			res = flush_one(fs, dir, ino[i]);
 
 		err = err ? err : res;
 	}

@@ -51,6 +51,8 @@ static int try_share(int a, int b)
 		err = msnap_fs_host_where(b, 0, BLOCK, &at);
 	if (!err && (at.nr != 1 || !at.at[0].known))
 		err = -EOPNOTSUPP;
+	if (!err)
+		err = msnap_fs_host_in_use(b);
 	msnap_fs_wheres_free(&at);
 	return err;
 }
@@ -66,6 +68,27 @@ int msnap_fs_host_can_share(int dir)
 	if (b >= 0)
 		close(b);
 	return err;
+}
+
+int msnap_fs_host_in_use(int fd)
+{
+	if (fcntl(fd, F_SETLEASE, F_WRLCK))
+		return errno == EAGAIN ? 1 : -errno;
+	return fcntl(fd, F_SETLEASE, F_UNLCK) ? -errno : 0;
+}
+
+ssize_t msnap_fs_host_copy(int src, uint64_t src_off, int dst, uint64_t dst_off,
+			   uint64_t len)
+{
+	off_t from = (off_t)src_off, to = (off_t)dst_off;
+	uint64_t done = 0;
+	ssize_t n = 1;
+
+	while (n > 0 && done < len) {
+		n = copy_file_range(src, &from, dst, &to, len - done, 0);
+		done += n > 0 ? (uint64_t)n : 0;
+	}
+	return n < 0 && !done ? -errno : (ssize_t)done;
 }
 
 int msnap_fs_wheres_add(struct msnap_fs_wheres *out,

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * @len bytes of @src at @src_off appear in @dst at @dst_off, sharing the blocks
@@ -23,6 +24,20 @@ int msnap_fs_host_share_all(int src, int dst);
 
 /* Can files in directory @dir share blocks?  0, or -errno: why not. */
 int msnap_fs_host_can_share(int dir);
+
+/*
+ * Has anybody but the caller the file open or mapped?  1, 0, or -errno: it cannot be
+ * told.  @fd must be the only descriptor of the caller's.  (By a lease, which is
+ * given to the only user of a file: fcntl(2), F_SETLEASE.)
+ */
+int msnap_fs_host_in_use(int fd);
+
+/*
+ * Copy @len bytes between files on it, sharing what can be shared; holes stay holes
+ * as far as whole blocks go.  Returns how many: fewer at the end of @src.
+ */
+ssize_t msnap_fs_host_copy(int src, uint64_t src_off, int dst, uint64_t dst_off,
+			   uint64_t len);
 
 /* Where a stretch of a file is. */
 struct msnap_fs_where {

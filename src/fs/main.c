@@ -76,6 +76,18 @@ static void set_cached(struct fs *fs, const char *why)
 	snprintf(fs->mode_why, sizeof(fs->mode_why), "%s", why);
 }
 
+/* A cached mount would show, and change, what is older than the views. */
+static int check_not_needed(struct server *server)
+{
+	if (!msnap_fs_direct_is_needed(&server->fs))
+		return 0;
+	msnap_fs_report_failed(&server->report, "the pool has no room for the latest "
+			       "contents of some files, which are in %s.views: "
+			       "mount with mode=direct and delete something",
+			       server->opts.pool);
+	return -ENOSPC;
+}
+
 /* Direct where it can be.  What the kernel says is known later: settle_mode(). */
 static int choose_mode(struct server *server)
 {
@@ -89,7 +101,7 @@ static int choose_mode(struct server *server)
 	}
 	set_cached(fs, "asked for with mode=cached");
 	if (server->opts.mode == MSNAP_FS_MODE_CACHED)
-		return 0;
+		return check_not_needed(server);
 	if (server->opts.read_only) {
 		snprintf(why, sizeof(why), "a read-only mount needs no views");
 		err = -EROFS;
@@ -104,7 +116,7 @@ static int choose_mode(struct server *server)
 		return err;
 	}
 	set_cached(fs, why[0] ? why : strerror(-err));
-	return 0;
+	return check_not_needed(server);
 }
 
 /* After the kernel's first request. */
@@ -121,7 +133,8 @@ static bool settle_mode(struct server *server)
 		return true;
 	}
 	set_cached(fs, "the kernel has no FUSE passthrough (Linux 6.9 has)");
-	return server->opts.mode != MSNAP_FS_MODE_DIRECT;
+	return !msnap_fs_direct_is_needed(fs) &&
+	       server->opts.mode != MSNAP_FS_MODE_DIRECT;
 }
 
 static int make_parts(struct server *server)

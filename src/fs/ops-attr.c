@@ -235,6 +235,19 @@ void msnap_fs_op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size)
 	free(buf);
 }
 
+/* Blocks that can be had: in direct mode the host's filesystem must have them, too. */
+static uint64_t nr_available(struct fs *fs, const struct msnap_pool_info *info)
+{
+	uint64_t host, nr = 0;
+
+	if (info->nr_free > info->nr_reserve)
+		nr = info->nr_free - info->nr_reserve;
+	if (!msnap_fs_direct_space(fs, &host))
+		return nr;
+	host /= info->block_size;
+	return host < nr ? host : nr;
+}
+
 void msnap_fs_op_statfs(fuse_req_t req, fuse_ino_t node)
 {
 	struct msnap_pool_info info;
@@ -250,8 +263,7 @@ void msnap_fs_op_statfs(fuse_req_t req, fuse_ino_t node)
 	st.f_frsize = info.block_size;
 	st.f_blocks = info.nr_blocks;
 	st.f_bfree = info.nr_free;
-	st.f_bavail = info.nr_free > info.nr_reserve
-			      ? info.nr_free - info.nr_reserve : 0;
+	st.f_bavail = nr_available(msnap_fs_of(req), &info);
 	/* Inodes are made of free blocks as they are needed. */
 	st.f_files = info.nr_inodes + st.f_bavail;
 	st.f_ffree = st.f_bavail;

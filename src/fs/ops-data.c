@@ -14,6 +14,7 @@
 #include "direct.h"
 #include "flush.h"
 #include "gate.h"
+#include "host.h"
 #include "node.h"
 #include "ops.h"
 #include "passthrough.h"
@@ -62,7 +63,7 @@ int msnap_fs_start_open(struct fs *fs, uint64_t node, struct fuse_file_info *fi,
 
 void msnap_fs_end_open(struct fs *fs, uint64_t node, uint64_t fh)
 {
-	msnap_fs_direct_close(fs, node, (int)(uint32_t)fh, how_of(fh));
+	msnap_fs_direct_close(fs, node, how_of(fh));
 	if (msnap_fs_node_close(fs->nodes, node, is_write_open((uint32_t)fh)))
 		msnap_fs_evict(fs, node);
 }
@@ -175,73 +176,77 @@ void msnap_fs_op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
 
 /* ---- write ---------------------------------------------------------------- */
 
-static int write_view(int fd, const char *buf, size_t size, off_t off)
+/* Returns how much: less than @size when the host's filesystem is full. */
+static ssize_t write_view(int fd, const char *buf, size_t size, off_t off)
 {
-	while (size) {
-		ssize_t n = pwrite(fd, buf, size, off);
+	size_t done = 0;
 
-		if (n <= 0)
+	while (done < size) {
+		ssize_t n = pwrite(fd, buf + done, size - done, off + (off_t)done);
+
+		if (n <= 0 && !done)
 			return n ? -errno : -EIO;
-		buf += n;
-		off += n;
-		size -= (size_t)n;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
 	}
-	return 0;
+	return (ssize_t)done;
 }
 
 /*
  * Pages that the kernel writes back.  The end of the file stays where it is: what
  * lies behind it was truncated after the store.
  */
-static int write_back(struct fs *fs, uint64_t ino, const char *buf, size_t size,
-		      off_t off)
+static ssize_t write_back(struct fs *fs, uint64_t ino, const char *buf, size_t size,
+			  off_t off)
 {
 	int err;
 
 	if (!msnap_fs_gate_enter(fs->gate, ino))
-		return 0;
+		return (ssize_t)size;
 	err = msnap_pwrite(fs->pool, ino, buf, size, (uint64_t)off, true);
 	msnap_fs_gate_leave(fs->gate);
 	if (err)
 		fs->nr_writeback_failed++;
-	return err;
+	return err ? err : (ssize_t)size;
 }
 
-static int write_through(struct fs *fs, uint64_t node, const char *buf,
-			 size_t size, off_t off)
+static ssize_t write_through(struct fs *fs, uint64_t node, const char *buf,
+			     size_t size, off_t off)
 {
-	int err, fd = msnap_fs_direct_lock(fs, node, true);
+	int fd = msnap_fs_direct_lock(fs, node, true);
+	ssize_t done;
 
 	if (fd < -1)
 		return fd;
 	if (fd >= 0)
-		err = write_view(fd, buf, size, off);
+		done = write_view(fd, buf, size, off);
 	else
-		err = msnap_pwrite(fs->pool, node, buf, size, (uint64_t)off,
-				   false);
+		done = msnap_pwrite(fs->pool, node, buf, size, (uint64_t)off,
+				    false) ?: (ssize_t)size;
 	msnap_fs_direct_unlock(fs, node, fd);
-	return err;
+	return done;
 }
 
 void msnap_fs_op_write(fuse_req_t req, fuse_ino_t node, const char *buf,
 		       size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = msnap_fs_of(req);
-	int err;
+	ssize_t done;
 
 	fs->nr_writes++;
 	if (!msnap_fs_is_live(node))
-		err = -EROFS;
+		done = -EROFS;
 	else if (fi->writepage)
-		err = write_back(fs, node, buf, size, off);
+		done = write_back(fs, node, buf, size, off);
 	else
-		err = write_through(fs, node, buf, size, off);
-	if (err) {
-		msnap_fs_reply(req, err);
+		done = write_through(fs, node, buf, size, off);
+	if (done < 0) {
+		msnap_fs_reply(req, (int)done);
 		return;
 	}
-	fs->bytes_written += size;
-	fuse_reply_write(req, size);
+	fs->bytes_written += (uint64_t)done;
+	fuse_reply_write(req, (size_t)done);
 }
 
 /* What is in a view is safe there: see "Crashes" in direct.h. */
@@ -276,6 +281,23 @@ void msnap_fs_op_fsync(fuse_req_t req, fuse_ino_t node, int datasync,
 
 /* ---- space ---------------------------------------------------------------- */
 
+/*
+ * What is allocated must find room in the pool, too, when it gets there: it is taken
+ * there at once.  Sizes and contents are the view's matter.
+ */
+static int fallocate_view(struct fs *fs, uint64_t node, int fd, int mode, off_t off,
+			  off_t len)
+{
+	int err = 0;
+
+	if (!(mode & ~FALLOC_FL_KEEP_SIZE))
+		err = msnap_fallocate(fs->pool, node, FALLOC_FL_KEEP_SIZE,
+				      (uint64_t)off, (uint64_t)len);
+	if (!err && fallocate(fd, mode, off, len))
+		err = -errno;
+	return err;
+}
+
 void msnap_fs_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off,
 			   off_t len, struct fuse_file_info *fi)
 {
@@ -286,7 +308,7 @@ void msnap_fs_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off,
 	if (msnap_fs_is_live(node)) {
 		fd = msnap_fs_direct_lock(fs, node, true);
 		if (fd >= 0)
-			err = fallocate(fd, mode, off, len) ? -errno : 0;
+			err = fallocate_view(fs, node, fd, mode, off, len);
 		else if (fd == -1)
 			err = msnap_fallocate(fs->pool, node, mode,
 					      (uint64_t)off, (uint64_t)len);
@@ -371,12 +393,34 @@ static int seek_later(fuse_req_t req, uint64_t node, off_t off, int whence)
 	return err;
 }
 
+/* Of a file that is in a view; false: it is not. */
+static bool seek_view(fuse_req_t req, uint64_t node, off_t off, int whence)
+{
+	int fd = msnap_fs_direct_take(msnap_fs_of(req), node);
+	off_t found;
+
+	if (fd == -1)
+		return false;
+	found = fd < 0 ? fd : lseek(fd, off, whence);
+	if (fd >= 0 && found < 0)
+		found = -errno;
+	if (fd >= 0)
+		close(fd);
+	if (found < 0)
+		msnap_fs_reply(req, (int)found);
+	else
+		fuse_reply_lseek(req, found);
+	return true;
+}
+
 void msnap_fs_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence,
 		       struct fuse_file_info *fi)
 {
 	struct fs *fs = msnap_fs_of(req);
 
 	(void)fi;
+	if (seek_view(req, node, off, whence))
+		return;
 	if (!msnap_fs_node_is_written(fs->nodes, node))
 		seek_and_reply(req, node, off, whence);
 	else if (!msnap_fs_flush_under_lock(fs->flush) ||
@@ -387,35 +431,57 @@ void msnap_fs_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence,
 /* The answer has 32 bits; what is left the caller asks for again. */
 #define COPY_MAX 0xfffff000ull
 
-/*
- * What is in views goes into the engine first, and what the engine then has back
- * into the target's view.  Neither lock is held across the other.
- */
-static ssize_t copy_range(struct fs *fs, uint64_t src, uint64_t src_off,
-			  uint64_t dst, uint64_t off, uint64_t len)
+struct copying {
+	uint64_t src, src_off;
+	uint64_t dst, off;
+	uint64_t len;
+};
+
+/* Into view @fd, from another or from the engine. */
+static ssize_t copy_to_view(struct fs *fs, const struct copying *c, int src, int fd)
 {
-	bool passed = msnap_fs_direct_is_passed(fs, dst);
-	int fd, err = msnap_fs_direct_absorb(fs, src);
+	if (src >= 0)
+		return msnap_fs_host_copy(src, c->src_off, fd, c->off, c->len);
+	return msnap_fs_direct_copy_in(fs, msnap_fs_id(c->src), c->src_off, fd,
+				       c->off, c->len);
+}
+
+/*
+ * Lock the target; when it is not in a view, the source's contents are in the engine
+ * then.  As in msnap_fs_direct_lock().  The locks of two files are never held
+ * together.
+ */
+static int lock_target(struct fs *fs, const struct copying *c)
+{
+	int err, fd = msnap_fs_direct_lock(fs, c->dst, true);
+
+	if (fd != -1)
+		return fd;
+	msnap_fs_direct_unlock(fs, c->dst, fd);
+	err = msnap_fs_direct_absorb(fs, c->src);
+	return err ? err : msnap_fs_direct_lock(fs, c->dst, true);
+}
+
+static ssize_t copy_range(struct fs *fs, const struct copying *c)
+{
+	int fd, src = msnap_fs_direct_take(fs, c->src);
 	ssize_t done;
 
-	if (!err && passed)
-		err = msnap_fs_direct_absorb(fs, dst);
-	if (err)
-		return err;
-	if (!passed) {
-		/* A view that is kept for the next open is no longer right. */
-		fd = msnap_fs_direct_lock(fs, dst, true);
-		if (fd < -1)
-			return fd;
-		done = msnap_copy_range(fs->pool, msnap_fs_id(src), src_off, dst,
-					off, len);
-		msnap_fs_direct_unlock(fs, dst, fd);
-		return done;
-	}
-	done = msnap_copy_range(fs->pool, msnap_fs_id(src), src_off, dst, off, len);
-	if (done > 0)
-		err = msnap_fs_direct_refresh(fs, dst);
-	return err ? err : done;
+	if (src < -1)
+		return src;
+	fd = lock_target(fs, c);
+	if (fd >= 0)
+		done = copy_to_view(fs, c, src, fd);
+	else if (fd == -1)
+		done = msnap_copy_range(fs->pool, msnap_fs_id(c->src), c->src_off,
+					c->dst, c->off, c->len);
+	else
+		done = fd;
+	if (fd >= -1)
+		msnap_fs_direct_unlock(fs, c->dst, fd);
+	if (src >= 0)
+		close(src);
+	return done;
 }
 
 void msnap_fs_op_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_off,
@@ -423,6 +489,13 @@ void msnap_fs_op_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_off,
 				 off_t off, struct fuse_file_info *fi,
 				 size_t len, int flags)
 {
+	const struct copying c = {
+		.src = src,
+		.src_off = (uint64_t)src_off,
+		.dst = dst,
+		.off = (uint64_t)off,
+		.len = len < COPY_MAX ? len : COPY_MAX,
+	};
 	ssize_t done = -EROFS;
 
 	(void)src_fi;
@@ -430,8 +503,7 @@ void msnap_fs_op_copy_file_range(fuse_req_t req, fuse_ino_t src, off_t src_off,
 	if (flags)
 		done = -EINVAL;
 	else if (msnap_fs_is_live(dst))
-		done = copy_range(msnap_fs_of(req), src, (uint64_t)src_off, dst,
-				  (uint64_t)off, len < COPY_MAX ? len : COPY_MAX);
+		done = copy_range(msnap_fs_of(req), &c);
 	if (done < 0)
 		msnap_fs_reply(req, (int)done);
 	else

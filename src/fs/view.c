@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -33,6 +34,7 @@
 struct msnap_fs_views {
 	struct msnap_pool *pool;
 	int dir;
+	char *path;
 	_Atomic unsigned serial; /* of names for files that are being built */
 };
 
@@ -78,8 +80,12 @@ int msnap_fs_views_new(struct msnap_pool *pool, const char *pool_path, char *why
 	if (err)
 		return refuse(err, why, why_size, path, dir);
 	views = calloc(1, sizeof(*views));
-	if (!views)
+	if (views)
+		views->path = strdup(path);
+	if (!views || !views->path) {
+		free(views);
 		return refuse(-ENOMEM, why, why_size, path, dir);
+	}
 	views->pool = pool;
 	views->dir = dir;
 	*out = views;
@@ -88,24 +94,47 @@ int msnap_fs_views_new(struct msnap_pool *pool, const char *pool_path, char *why
 
 void msnap_fs_views_free(struct msnap_fs_views *views)
 {
-	if (views)
-		close(views->dir);
+	if (!views)
+		return;
+	close(views->dir);
+	free(views->path);
 	free(views);
 }
 
-void msnap_fs_views_clear(struct msnap_fs_views *views)
+int msnap_fs_views_space(struct msnap_fs_views *views, uint64_t *bytes)
+{
+	struct statvfs st;
+
+	if (fstatvfs(views->dir, &st))
+		return -errno;
+	*bytes = (uint64_t)st.f_bavail * st.f_frsize;
+	return 0;
+}
+
+void msnap_fs_views_clear(struct msnap_fs_views *views, msnap_fs_keep_fn *keep,
+			  void *arg)
 {
 	int fd = openat(views->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
 
 	while (dir && (de = readdir(dir)))
-		if (strcmp(de->d_name, ".") && strcmp(de->d_name, ".."))
+		if (strcmp(de->d_name, ".") && strcmp(de->d_name, "..") &&
+		    !keep(arg, de->d_name))
 			unlinkat(views->dir, de->d_name, 0);
 	if (dir)
 		closedir(dir);
 	else if (fd >= 0)
 		close(fd);
+}
+
+void msnap_fs_views_end(struct msnap_fs_views *views, msnap_fs_keep_fn *keep,
+			void *arg)
+{
+	msnap_fs_views_clear(views, keep, arg);
+	if (rmdir(views->path) && errno != ENOTEMPTY && errno != EEXIST)
+		msnap_fs_log(LOG_WARNING, "%s cannot be removed: %s", views->path,
+			     strerror(errno));
 }
 
 struct msnap_fs_view_name msnap_fs_view_of(uint64_t ino)
@@ -147,7 +176,7 @@ void msnap_fs_view_remove(struct msnap_fs_views *views,
 
 struct pieces {
 	struct msnap_piece *at;
-	size_t nr, cap;
+	size_t nr, cap, max;
 	int err;
 };
 
@@ -155,6 +184,10 @@ static int add_piece(void *arg, const struct msnap_piece *piece)
 {
 	struct pieces *p = arg;
 
+	if (p->nr == p->max) {
+		p->err = -E2BIG;
+		return 1;
+	}
 	if (p->nr == p->cap) {
 		size_t cap = p->cap ? p->cap * 2 : 64;
 		void *at = realloc(p->at, cap * sizeof(*p->at));
@@ -178,12 +211,12 @@ static bool has_data(const struct msnap_piece *p)
 	return !(p->flags & UNWRITTEN);
 }
 
-static int get_pieces(struct msnap_fs_views *views, struct msnap_id id,
+static int get_pieces(struct msnap_fs_views *views, struct msnap_id id, size_t max,
 		      struct pieces *p)
 {
 	int err;
 
-	*p = (struct pieces){ 0 };
+	*p = (struct pieces){ .max = max };
 	err = msnap_map(views->pool, id, 0, add_piece, p);
 	return err ? err : p->err;
 }
@@ -214,6 +247,20 @@ static int share_piece(struct msnap_fs_views *views, const struct msnap_piece *p
 				   p->off, end - p->off);
 }
 
+static int write_all(int fd, const char *buf, size_t len, uint64_t off)
+{
+	while (len) {
+		ssize_t n = pwrite(fd, buf, len, (off_t)off);
+
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		buf += n;
+		len -= (size_t)n;
+		off += (uint64_t)n;
+	}
+	return 0;
+}
+
 static int copy_tail(struct msnap_fs_views *views, struct msnap_id id, int fd,
 		     uint64_t size)
 {
@@ -225,11 +272,7 @@ static int copy_tail(struct msnap_fs_views *views, struct msnap_id id, int fd,
 	if (!len)
 		return 0;
 	n = msnap_pread(views->pool, id, buf, len, off);
-	if (n < 0)
-		return (int)n;
-	if (pwrite(fd, buf, (size_t)n, (off_t)off) != n)
-		return errno ? -errno : -EIO;
-	return 0;
+	return n < 0 ? (int)n : write_all(fd, buf, (size_t)n, off);
 }
 
 static int set_mtime(int fd, const struct msnap_attr *attr)
@@ -239,6 +282,14 @@ static int set_mtime(int fd, const struct msnap_attr *attr)
 	return futimens(fd, times) ? -errno : 0;
 }
 
+int msnap_fs_view_set_times(struct msnap_fs_views *views, uint64_t ino, int fd)
+{
+	struct msnap_attr attr;
+	int err = msnap_getattr(views->pool, msnap_live(ino), &attr);
+
+	return err ? err : set_mtime(fd, &attr);
+}
+
 static int fill(struct msnap_fs_views *views, struct msnap_id id, int fd)
 {
 	struct msnap_attr attr;
@@ -246,9 +297,7 @@ static int fill(struct msnap_fs_views *views, struct msnap_id id, int fd)
 	int err = msnap_getattr(views->pool, id, &attr);
 
 	if (!err)
-		err = get_pieces(views, id, &p);
-	if (!err && p.nr > MAX_PIECES)
-		err = -E2BIG;
+		err = get_pieces(views, id, MAX_PIECES, &p);
 	if (!err && ftruncate(fd, (off_t)attr.size))
 		err = -errno;
 	for (size_t i = 0; !err && i < p.nr; i++)
@@ -403,7 +452,7 @@ static int compare(struct msnap_fs_views *views, uint64_t ino, int fd, uint64_t 
 	struct msnap_fs_wheres view = { 0 }, pool = { 0 };
 	uint64_t limit = whole_blocks(size);
 	struct pieces p = { 0 };
-	int err = get_pieces(views, msnap_live(ino), &p);
+	int err = get_pieces(views, msnap_live(ino), SIZE_MAX, &p);
 
 	if (!err)
 		err = places(views, &p, limit, &pool);
@@ -428,8 +477,9 @@ static int compare_tail(struct msnap_fs_views *views, uint64_t ino, int fd,
 
 	if (!len)
 		return 0;
-	if (pread(fd, tail, len, (off_t)off) != (ssize_t)len)
-		return errno ? -errno : -EIO;
+	n = pread(fd, tail, len, (off_t)off);
+	if (n != (ssize_t)len)
+		return n < 0 ? -errno : -EIO;
 	n = msnap_pread(views->pool, msnap_live(ino), have, len, off);
 	if (n < 0)
 		return (int)n;
@@ -539,40 +589,48 @@ int msnap_fs_view_absorb(struct msnap_fs_views *views, uint64_t ino, int fd,
 	return err ? err : l.any;
 }
 
-/* ---- after a rollback -------------------------------------------------------------------- */
+/* ---- after a rollback ---------------------------------------------------------------- */
 
-static int make_hole(int fd, const struct msnap_import *r)
+static int make_hole(int fd, uint64_t from, uint64_t to)
 {
-	int res = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			    (off_t)r->off, (off_t)r->len);
+	int res = from < to ? fallocate(fd, FALLOC_FL_PUNCH_HOLE |
+						FALLOC_FL_KEEP_SIZE,
+					(off_t)from, (off_t)(to - from)) : 0;
 
 	return res ? -errno : 0;
 }
 
-/* The part of piece @p that is in the range. */
-static int share_part(struct msnap_fs_views *views, const struct msnap_piece *p,
-		      const struct msnap_import *r, int fd)
-{
-	uint64_t from = p->off > r->off ? p->off : r->off;
-	uint64_t to = p->off + p->len;
-
-	if (to > r->off + r->len)
-		to = r->off + r->len;
-	if (from >= to || !has_data(p))
-		return 0;
-	return msnap_fs_host_share(msnap_pool_fd(views->pool),
-				   p->blk * BLOCK + (from - p->off), fd, from,
-				   to - from);
-}
-
+/*
+ * Pieces ascend as ranges do: @i is the first that can be in the next range.  What is
+ * shared replaces what was there at once: nobody sees a hole in between.
+ */
 static int refresh_range(struct msnap_fs_views *views, const struct pieces *p,
-			 const struct msnap_import *r, int fd)
+			 size_t *i, const struct msnap_import *r, int fd)
 {
-	int err = make_hole(fd, r);
+	uint64_t pos = r->off, end = r->off + r->len;
+	int err = 0;
 
-	for (size_t i = 0; !err && i < p->nr; i++)
-		err = share_part(views, &p->at[i], r, fd);
-	return err;
+	while (*i < p->nr && p->at[*i].off + p->at[*i].len <= pos)
+		++*i;
+	for (size_t k = *i; !err && k < p->nr && p->at[k].off < end; k++) {
+		const struct msnap_piece *piece = &p->at[k];
+		uint64_t to = piece->off + piece->len;
+
+		if (!has_data(piece))
+			continue;
+		to = to < end ? to : end;
+		if (piece->off > pos) {
+			err = make_hole(fd, pos, piece->off);
+			pos = piece->off;
+		}
+		if (!err)
+			err = msnap_fs_host_share(msnap_pool_fd(views->pool),
+						  piece->blk * BLOCK +
+							  (pos - piece->off),
+						  fd, pos, to - pos);
+		pos = to;
+	}
+	return err ? err : make_hole(fd, pos, end);
 }
 
 int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
@@ -581,6 +639,7 @@ int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 	struct imports differ = { 0 }, allocated = { 0 };
 	struct pieces p = { 0 };
 	struct msnap_attr attr;
+	size_t piece = 0;
 	int err = msnap_getattr(views->pool, id, &attr);
 
 	if (!err && ftruncate(fd, (off_t)attr.size))
@@ -588,9 +647,9 @@ int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 	if (!err)
 		err = compare(views, ino, fd, attr.size, &differ, &allocated);
 	if (!err)
-		err = get_pieces(views, id, &p);
+		err = get_pieces(views, id, SIZE_MAX, &p);
 	for (size_t i = 0; !err && i < differ.nr; i++)
-		err = refresh_range(views, &p, &differ.at[i], fd);
+		err = refresh_range(views, &p, &piece, &differ.at[i], fd);
 	if (!err)
 		err = copy_tail(views, id, fd, attr.size);
 	if (!err)
@@ -599,4 +658,90 @@ int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 	free(allocated.at);
 	free(p.at);
 	return err;
+}
+
+/* ---- copies ---------------------------------------------------------------------------- */
+
+#define COPY_AT_ONCE (1u << 20)
+
+/* The file is at least that large. */
+static int extend(int fd, uint64_t size)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if ((uint64_t)st.st_size >= size)
+		return 0;
+	return ftruncate(fd, (off_t)size) ? -errno : 0;
+}
+
+/* How far the hole that begins at @off reaches, at most to @end; 0: it is data. */
+static uint64_t hole_at(struct msnap_fs_views *views, struct msnap_id id,
+			uint64_t off, uint64_t end)
+{
+	uint64_t data;
+	int err = msnap_seek(views->pool, id, off, SEEK_DATA, &data);
+
+	if (err == -ENXIO)
+		return end - off;
+	if (err)
+		return 0;
+	return (data < end ? data : end) - off;
+}
+
+struct copy {
+	struct msnap_id src;
+	uint64_t src_off, off, len;
+	char *buf;
+};
+
+/* One step: a hole, or what the buffer holds. */
+static ssize_t copy_some(struct msnap_fs_views *views, const struct copy *c, int fd,
+			 uint64_t done)
+{
+	uint64_t from = c->src_off + done, to = c->off + done;
+	uint64_t left = c->len - done;
+	uint64_t hole = hole_at(views, c->src, from, from + left);
+	size_t want = left < COPY_AT_ONCE ? left : COPY_AT_ONCE;
+	ssize_t n;
+	int err;
+
+	if (hole) {
+		err = make_hole(fd, to, to + hole);
+		return err ? err : (ssize_t)hole;
+	}
+	n = msnap_pread(views->pool, c->src, c->buf, want, from);
+	err = n > 0 ? write_all(fd, c->buf, (size_t)n, to) : 0;
+	return err ? err : n;
+}
+
+ssize_t msnap_fs_view_copy_in(struct msnap_fs_views *views, struct msnap_id src,
+			      uint64_t src_off, int fd, uint64_t off, uint64_t len)
+{
+	struct copy c = { src, src_off, off, len, NULL };
+	struct msnap_attr attr;
+	uint64_t done = 0;
+	ssize_t n = 1;
+	int err = msnap_getattr(views->pool, src, &attr);
+
+	if (err)
+		return err;
+	if (src_off >= attr.size)
+		return 0;
+	if (c.len > attr.size - src_off)
+		c.len = attr.size - src_off;
+	c.buf = malloc(COPY_AT_ONCE);
+	if (!c.buf)
+		return -ENOMEM;
+	while (n > 0 && done < c.len) {
+		n = copy_some(views, &c, fd, done);
+		done += n > 0 ? (uint64_t)n : 0;
+	}
+	/* A hole at the end has not moved it. */
+	err = done ? extend(fd, off + done) : 0;
+	free(c.buf);
+	if (err)
+		return err;
+	return done ? (ssize_t)done : n;
 }

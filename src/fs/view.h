@@ -8,7 +8,8 @@
  * at all (it is built under another and renamed).
  *
  * What it does not do: it counts no opens and takes no lock; direct.c does.  Nobody
- * else may change the inode in the engine while one of these calls works on it.
+ * else may change the inode in the engine while one of these calls works on it, but
+ * for the source of msnap_fs_view_copy_in().
  */
 #ifndef MSNAP_FS_VIEW_H
 #define MSNAP_FS_VIEW_H
@@ -41,8 +42,18 @@ int msnap_fs_view_open(struct msnap_fs_views *views,
 		       const struct msnap_fs_view_name *name);
 void msnap_fs_view_remove(struct msnap_fs_views *views,
 			  const struct msnap_fs_view_name *name);
+/* The view's times become those of live inode @ino. */
+int msnap_fs_view_set_times(struct msnap_fs_views *views, uint64_t ino, int fd);
+
+typedef bool msnap_fs_keep_fn(void *arg, const char *name);
 /* Everything in the directory goes, but what @keep says. */
-void msnap_fs_views_clear(struct msnap_fs_views *views);
+void msnap_fs_views_clear(struct msnap_fs_views *views, msnap_fs_keep_fn *keep,
+			  void *arg);
+/* The same, and then the directory itself, when it is empty. */
+void msnap_fs_views_end(struct msnap_fs_views *views, msnap_fs_keep_fn *keep,
+			void *arg);
+/* Bytes that the filesystem has free. */
+int msnap_fs_views_space(struct msnap_fs_views *views, uint64_t *bytes);
 
 /*
  * What was stored in view @fd of live inode @ino goes into the engine, without
@@ -52,7 +63,15 @@ void msnap_fs_views_clear(struct msnap_fs_views *views);
  */
 int msnap_fs_view_absorb(struct msnap_fs_views *views, uint64_t ino, int fd,
 			 bool quiet);
-/* The other way: view @fd becomes what the engine has; mappings see it. */
+/*
+ * Copy @len bytes of @src as the engine has them to view @fd.  Returns how many:
+ * fewer at the end of @src.
+ */
+ssize_t msnap_fs_view_copy_in(struct msnap_fs_views *views, struct msnap_id src,
+			      uint64_t src_off, int fd, uint64_t off, uint64_t len);
+/*
+ * The other way of absorb: view @fd becomes what the engine has; mappings see it.
+ */
 int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd);
 
 #endif

@@ -155,12 +155,17 @@ static void plan(struct rig *r, uint64_t index)
 		.between = opt.per_point / 3 ? opt.per_point / 3 : 1,
 		.one_store_in = 40 * thin,
 		.one_op_in = 4 * thin,
-		.one_nested_in = 100,
+		.one_nested_in = 150,
+		.one_torn_in = 60 * thin,
 	};
 	if (r->nested)
-		r->nested->plan = (struct rig_plan){ .at_drain = 4, .between = 2,
-						     .one_store_in = 10,
-						     .one_op_in = 4 };
+		r->nested->plan = (struct rig_plan){
+			.at_drain = 4,
+			.between = 2,
+			.one_store_in = 10,
+			.one_op_in = 4,
+			.few = 8,
+		};
 }
 
 static void run(uint64_t pass, uint64_t index)
@@ -262,13 +267,15 @@ static void print_summary(double seconds)
 	struct rig_count c = total();
 
 	printf("crash explorer: seed %llu, %llu images at %llu points, %llu recoveries "
-	       "crashed again, %llu states, %llu singles, %llu pairs, %llu random "
-	       "sequences, %llu violations, %.1f s, %.0f images/s\n",
+	       "crashed again, %llu images without room for new writes, %llu states, "
+	       "%llu singles, %llu pairs, %llu random sequences, %llu violations, "
+	       "%.1f s, %.0f images/s\n",
 	       (unsigned long long)opt.seed, (unsigned long long)c.images,
 	       (unsigned long long)c.points, (unsigned long long)c.nested,
-	       (unsigned long long)c.states, (unsigned long long)done.singles,
-	       (unsigned long long)done.pairs, (unsigned long long)done.randoms,
-	       (unsigned long long)done.violations, seconds, c.images / seconds);
+	       (unsigned long long)c.full, (unsigned long long)c.states,
+	       (unsigned long long)done.singles, (unsigned long long)done.pairs,
+	       (unsigned long long)done.randoms, (unsigned long long)done.violations,
+	       seconds, c.images / seconds);
 }
 
 /* ---- can it fail? -------------------------------------------------------------------------- */

@@ -130,7 +130,8 @@ static void crash_recovery(struct rig *rig, const struct choice *c)
 	state_put(base.state);
 }
 
-static void judge_choice(struct rig *rig, const struct choice *c)
+/* @one_in: of so many recoveries, one is crashed. */
+static void judge_choice(struct rig *rig, const struct choice *c, unsigned one_in)
 {
 	struct verdict v = { rig->durable, rig->durable_gen, rig->writing,
 			     rig->previous };
@@ -143,11 +144,24 @@ static void judge_choice(struct rig *rig, const struct choice *c)
 		violation(rig, "image %s:\n  %s", image, rig->judge.why);
 		if (rig->judge.want)
 			dump_diff(rig->judge.want->text, rig->judge.dump.text);
-	} else if (rig->nested && rig->plan.one_nested_in &&
-		   rng_below(&rig->rng, rig->plan.one_nested_in) == 0) {
+	} else if (rig->nested && one_in && rng_below(&rig->rng, one_in) == 0) {
 		crash_recovery(rig, c);
 	}
 	scratch_restore(rig->scratch);
+}
+
+/* A root record that lacks one unit is what the next commit finds in its place: what it
+ * stores there must not complete it. */
+static void torn_root(struct rig *rig)
+{
+	struct choice c = { .how = CHOICE_UNIT_SET };
+	unsigned nr = rig->diff.nr;
+
+	if (!rig->nested || nr < 2 || nr > 16 || !rig->plan.one_torn_in ||
+	    rng_below(&rig->rng, rig->plan.one_torn_in))
+		return;
+	c.n = ((1u << nr) - 1) & ~(1u << rng_below(&rig->rng, nr));
+	judge_choice(rig, &c, 1);
 }
 
 static void point(struct rig *rig, unsigned cap)
@@ -164,9 +178,13 @@ static void point(struct rig *rig, unsigned cap)
 	sync_scratch(rig);
 	diff_build(&rig->diff, rig->kind, rig->mem->base, rig->scratch->source,
 		   &rig->touched);
+	if (rig->diff.nr <= rig->plan.few)
+		cap = CHOICE_MAX;
 	nr = choices_make(&rig->diff, &rig->rng, cap, c);
 	for (unsigned i = 0; i < nr && !rig->failed; i++)
-		judge_choice(rig, &c[i]);
+		judge_choice(rig, &c[i], rig->plan.one_nested_in);
+	if (!rig->failed)
+		torn_root(rig);
 	rig->busy = false;
 }
 

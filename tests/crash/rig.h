@@ -22,7 +22,9 @@ struct rig_plan {
 	unsigned between; /* at other points */
 	unsigned one_store_in; /* of so many, one is a point; 0: none */
 	unsigned one_op_in; /* the same for ends of operations */
-	unsigned one_nested_in; /* images whose recovery is crashed in turn */
+	unsigned few; /* where no more units than this differ, all subsets */
+	unsigned one_nested_in; /* images whose recovery is crashed in turn, */
+	unsigned one_torn_in; /* and points where a record of a few units is torn */
 };
 
 struct rig_count {

@@ -422,8 +422,11 @@ static int edit_extents(uint64_t ino, struct edit *e)
 {
 	struct msnap_inode in;
 	struct msnap_tree tree;
-	int err = msnap_inode_get(pool, &pool->ns, ino, &in);
+	int err = msnap_tree_own(pool, &pool->ns,
+				 msnap_ns_key(ino, MSNAP_NS_INODE, 0));
 
+	if (!err)
+		err = msnap_inode_get(pool, &pool->ns, ino, &in);
 	if (err)
 		return err;
 	tree = msnap_ext_tree(ino, &in);

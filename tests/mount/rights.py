@@ -273,6 +273,22 @@ def test_restore_points(top):
     snap(top + "/his", "deep")
     denied("rolling back a directory with one of root's in it", rollback,
            top + "/his", "deep")
+    write(top + "/his/su", b"v1", 0o4755)
+    allowed("a restore point of root's program in his directory", snap,
+            top + "/his", "su")
+    os.chmod(top + "/his/su", 0o755)
+    denied("rolling it back", rollback, top + "/his", "su", "su")
+    os.remove(top + "/his/su")
+    denied("bringing it back", rollback, top + "/his", "su", "su")
+    os.mkdir(top + "/sys")
+    os.chmod(top + "/sys", 0o755)
+    write(top + "/sys/conf", b"old")
+    os.link(top + "/sys/conf", top + "/his/conf")
+    allowed("a restore point of root's file by another name", snap,
+            top + "/his", "conf")
+    write(top + "/sys/conf", b"new")
+    denied("rolling that back", rollback, top + "/his", "conf", "conf")
+    must("it is as it was", read(top + "/sys/conf") == b"new")
 
 
 def test_scrub(top):

@@ -649,7 +649,7 @@ START_TEST(full_and_empty_again)
 		must(fill_pool(ino, 0, 1 << 20) >= 28);
 		fill_pool(ino, 1ull << 30, 65536);
 		fill_pool(ino, 2ull << 30, 4096);
-		must(fill_pool(ino, 3ull << 30, 1) == 0);
+		must(fill_pool(ino, 3ull << 30, 4096) == 0);
 		pool_ok();
 		rm(ROOT, "fill");
 		must(pool_free_blks() == nr_free);
@@ -732,7 +732,7 @@ START_TEST(full_of_names)
 	struct msnap_new what = { .mode = S_IFREG };
 	struct msnap_attr attr;
 	uint64_t nr, i, nr_free;
-	char name[32];
+	char name[48];
 	int err;
 
 	pool_make(4);

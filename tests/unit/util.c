@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "cow/commit.h"
+#include "cow/idmap.h"
 #include "cow/inode.h"
 
 struct msnap_mem *mem;
@@ -181,12 +182,17 @@ void pool_settled_ok(void)
 uint64_t pool_free_blks(void)
 {
 	struct msnap_space_stat stat;
+	uint64_t nr;
+	size_t i;
 
 	ok(msnap_pool_settle(pool));
 	ok(msnap_commit_reclaim(pool));
 	msnap_space_stat(pool->space, &stat);
 	must(stat.nr_pending == 0);
-	return stat.nr_free;
+	nr = stat.nr_free;
+	for (i = 0; i < pool->space_map.nr; i++)
+		nr += pool->space_map.run[i].nr;
+	return nr;
 }
 
 /* ---- the whole pool as a number --------------------------------------------- */
@@ -514,6 +520,155 @@ uint64_t snap_dir(const char *name, uint64_t dir)
 struct msnap_id in_snap(uint64_t snap, uint64_t ino)
 {
 	return (struct msnap_id){ snap, ino };
+}
+
+/* ---- comparing trees ------------------------------------------------------------ */
+
+struct entries {
+	struct entry *e;
+	unsigned nr, cap;
+};
+
+static int add_entry(void *arg, const struct msnap_entry *entry)
+{
+	struct entries *all = arg;
+	struct entry *e;
+
+	if (all->nr == all->cap) {
+		all->cap = all->cap ? all->cap * 2 : 16;
+		all->e = realloc(all->e, all->cap * sizeof(*all->e));
+		must(all->e);
+	}
+	e = &all->e[all->nr++];
+	memcpy(e->name, entry->name, entry->len);
+	e->name[entry->len] = 0;
+	e->ino = entry->ino;
+	e->type = entry->type;
+	return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct entry *)a)->name,
+		      ((const struct entry *)b)->name);
+}
+
+struct entry *entries_of(struct msnap_id dir, unsigned *nr)
+{
+	struct entries all = { 0 };
+
+	ok(msnap_readdir(pool, dir, 0, add_entry, &all));
+	if (all.nr)
+		qsort(all.e, all.nr, sizeof(*all.e), by_name);
+	*nr = all.nr;
+	return all.e;
+}
+
+static void same_attr(struct msnap_id a, struct msnap_id b, bool links)
+{
+	struct msnap_attr x = attr_of(a), y = attr_of(b);
+
+	must(x.mode == y.mode && x.uid == y.uid && x.gid == y.gid);
+	must(x.size == y.size && x.nr_blk == y.nr_blk && x.rdev == y.rdev);
+	must(x.mtime.tv_sec == y.mtime.tv_sec);
+	must(x.mtime.tv_nsec == y.mtime.tv_nsec);
+	must(x.nlink == y.nlink || (!links && !S_ISDIR(x.mode)));
+}
+
+static void same_xattrs(struct msnap_id a, struct msnap_id b)
+{
+	static char list[2][65536], val[2][65537];
+	int len = ok(msnap_xattr_list(pool, a, list[0], sizeof(list[0]))), at;
+
+	/* By hash, which is the same in both. */
+	must(msnap_xattr_list(pool, b, list[1], sizeof(list[1])) == len);
+	must(!memcmp(list[0], list[1], len));
+	for (at = 0; at < len; at += strlen(list[0] + at) + 1) {
+		const char *name = list[0] + at;
+		int n = ok(msnap_xattr_get(pool, a, name, val[0], 65537));
+
+		must(msnap_xattr_get(pool, b, name, val[1], 65537) == n);
+		must(!memcmp(val[0], val[1], n));
+	}
+}
+
+static void same_target(struct msnap_id a, struct msnap_id b)
+{
+	char to[2][4096];
+	int len = ok(msnap_readlink(pool, a, to[0], sizeof(to[0])));
+
+	must(msnap_readlink(pool, b, to[1], sizeof(to[1])) == len);
+	must(!memcmp(to[0], to[1], len));
+}
+
+static void same_contents(struct msnap_id a, struct msnap_id b)
+{
+	uint64_t size = attr_of(a).size, off, n;
+
+	for (off = 0; off < size; off += n) {
+		uint8_t *x, *y;
+
+		n = size - off < MIB ? size - off : MIB;
+		x = get_bytes(a, off, n);
+		y = get_bytes(b, off, n);
+		must(!memcmp(x, y, n));
+		free(x);
+		free(y);
+	}
+}
+
+static void same_entries(struct msnap_id a, struct msnap_id b, bool links,
+			 struct msnap_idmap *twin);
+
+/* The first name of a file: all of it.  A further one: the same twin. */
+static void same_inode(struct msnap_id a, struct msnap_id b, bool links,
+		       struct msnap_idmap *twin)
+{
+	uint64_t *known = msnap_idmap_at(twin, a.ino);
+	uint32_t mode = attr_of(a).mode;
+
+	if (*known) {
+		must(*known == b.ino);
+		return;
+	}
+	*known = b.ino;
+	same_attr(a, b, links);
+	same_xattrs(a, b);
+	if (S_ISREG(mode))
+		same_contents(a, b);
+	else if (S_ISLNK(mode))
+		same_target(a, b);
+	else if (S_ISDIR(mode))
+		same_entries(a, b, links, twin);
+}
+
+static void same_entries(struct msnap_id a, struct msnap_id b, bool links,
+			 struct msnap_idmap *twin)
+{
+	unsigned nr, nr_b, i;
+	struct entry *x = entries_of(a, &nr), *y = entries_of(b, &nr_b);
+
+	must(nr == nr_b);
+	for (i = 0; i < nr; i++) {
+		must(!strcmp(x[i].name, y[i].name) && x[i].type == y[i].type);
+		if (x[i].type == DT_DIR && !b.snap)
+			must(attr_of(in_snap(b.snap, y[i].ino)).parent == b.ino);
+		same_inode(in_snap(a.snap, x[i].ino), in_snap(b.snap, y[i].ino),
+			   links, twin);
+	}
+	free(x);
+	free(y);
+}
+
+void same_tree(struct msnap_id a, struct msnap_id b, bool links)
+{
+	struct msnap_idmap twin = { 0 }, back = { 0 };
+
+	same_inode(a, b, links, &twin);
+	same_inode(b, a, links, &back); /* as many inodes on either side */
+	must(twin.nr == back.nr);
+	msnap_idmap_free(&twin);
+	msnap_idmap_free(&back);
 }
 
 /* ---- chance --------------------------------------------------------------------- */

@@ -79,7 +79,8 @@ uint64_t pool_errors(void);
 void pool_ok(void);
 /* The same after all that waits in the background was done. */
 void pool_settled_ok(void);
-/* Free blocks once everything has been given back that can be. */
+/* Free blocks once everything has been given back that can be; those of the saved
+ * map that the pool was opened with are counted as free. */
 uint64_t pool_free_blks(void);
 
 /* Everything that can be seen, as one number: names, attributes, contents,
@@ -121,6 +122,20 @@ int try_snap(const char *name, uint64_t dir, const char *entry, uint64_t *snap);
 uint64_t snap_dir(const char *name, uint64_t dir);
 uint64_t snap_file(const char *name, uint64_t dir, const char *entry);
 struct msnap_id in_snap(uint64_t snap, uint64_t ino);
+
+/*
+ * Abort unless both directories hold the same: names, types, attributes (but for
+ * ctime, btime, version and, with !@links, the number of links), extended
+ * attributes, targets, contents, and which names are links of one file.
+ */
+void same_tree(struct msnap_id a, struct msnap_id b, bool links);
+/* The entries of a directory, by name; the caller frees them. */
+struct entry {
+	char name[256];
+	uint64_t ino;
+	uint8_t type;
+};
+struct entry *entries_of(struct msnap_id dir, unsigned *nr);
 
 /* ---- chance ------------------------------------------------------------- */
 
