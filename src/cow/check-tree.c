@@ -42,182 +42,6 @@ static bool inside(const struct bounds *b, struct msnap_key key)
 	       (b->open || msnap_key_cmp(key, b->hi) < 0);
 }
 
-/* ---- reading one node ----------------------------------------------------------- */
-
-enum state { SOUND, MENDABLE, GONE };
-
-static int copy_node(const struct msnap_pool *pool, uint64_t blk,
-		     struct msnap_node *n)
-{
-	memcpy(n, pool->base + (blk << MSNAP_BLOCK_SHIFT), sizeof(*n));
-	return 0;
-}
-
-/* What makes a node another one than its parent means, whatever is inside. */
-static const char *foreign(const struct msnap_pool *pool,
-			   const struct msnap_node *n, struct msnap_ptr ptr,
-			   unsigned type, int level)
-{
-	if (get32(n->magic) != MSNAP_NODE_MAGIC)
-		return "not a tree node";
-	if (get64(n->blk) != ptr.blk)
-		return "a node of another place";
-	if (n->type != type || n->level > MSNAP_MAX_LEVEL ||
-	    (level >= 0 && n->level != level) || get64(n->gen) != ptr.gen)
-		return "not the node its parent means";
-	/* Else it would pass for one that may change in place. */
-	if (ptr.gen >= pool->gen && !pool->dirty)
-		return "a node of the future";
-	return NULL;
-}
-
-/* Is what is in the block the node that a parent means, as far as its header tells?
- * That a node is known says nothing about the pointer to it. */
-static bool is_meant(const struct msnap_pool *pool, struct msnap_ptr ptr,
-		     unsigned type, int level, struct msnap_node *n)
-{
-	return msnap_blk_valid(pool, ptr.blk, 1) &&
-	       !MSNAP_GUARD(copy_node(pool, ptr.blk, n)) &&
-	       !foreign(pool, n, ptr, type, level);
-}
-
-/* Do the slots name values that lie where values may? */
-static bool values_fit(const struct msnap_node *n)
-{
-	unsigned i, len, nr = msnap_node_nr(n), heap = get16(n->heap), sum = 0;
-
-	if (nr == 0 || nr > sizeof(n->body) / msnap_node_stride(n) ||
-	    heap > MSNAP_BLOCK_SIZE ||
-	    heap < MSNAP_NODE_HDR + nr * msnap_node_stride(n))
-		return false;
-	for (i = 0; i < nr; i++) {
-		const uint8_t *val = msnap_node_val(n, i, &len);
-		unsigned off = val - (const uint8_t *)n;
-
-		if (off < heap || off + len > MSNAP_BLOCK_SIZE)
-			return false;
-		sum += len;
-	}
-	return sum + get16(n->dead) == MSNAP_BLOCK_SIZE - heap;
-}
-
-/* Is the inside of a node with a wrong checksum fit to be looked at?  An inner node
- * always is: what its entries name must be nodes of the right generation. */
-static bool plausible(const struct msnap_node *n)
-{
-	return n->level ? msnap_node_nr(n) <= msnap_node_max(n) : values_fit(n);
-}
-
-static enum state load(struct msnap_checking *c, struct msnap_ptr ptr, unsigned type,
-		       int level, struct msnap_node *n, const char **why)
-{
-	struct msnap_pool *pool = c->pool;
-
-	*why = "outside the pool";
-	if (!msnap_blk_valid(pool, ptr.blk, 1))
-		return GONE;
-	*why = "cannot be read";
-	if (MSNAP_GUARD(copy_node(pool, ptr.blk, n)))
-		return GONE;
-	*why = foreign(pool, n, ptr, type, level);
-	if (*why)
-		return GONE;
-	*why = msnap_node_valid(pool, n, ptr.blk, true);
-	if (!*why)
-		return SOUND;
-	if (get64(n->csum) == msnap_csum_meta(n, ptr.blk))
-		return MENDABLE;
-	*why = "wrong checksum";
-	return plausible(n) ? MENDABLE : GONE;
-}
-
-/* How many slots or entries there can be. */
-static unsigned slots_of(const struct msnap_node *n)
-{
-	unsigned nr = msnap_node_nr(n);
-	unsigned max = sizeof(n->body) / msnap_node_stride(n);
-
-	return nr < max ? nr : max;
-}
-
-/* ---- finding the nodes ------------------------------------------------------------ */
-
-struct scan {
-	struct msnap_checking *c;
-	struct msnap_space *used; /* may be NULL */
-};
-
-static int scan_tree(struct scan *s, unsigned type, struct msnap_ptr ptr, int level);
-
-static int scan_use(struct scan *s, uint64_t blk, uint64_t nr)
-{
-	int ret = 0;
-
-	if (s->used && msnap_blk_valid(s->c->pool, blk, nr))
-		ret = msnap_space_mark(s->used, blk, nr);
-	return ret < 0 ? ret : 0;
-}
-
-static int scan_record(struct scan *s, const struct msnap_node *n, unsigned i)
-{
-	struct msnap_key key = msnap_node_key(n, i);
-	unsigned len;
-	const void *val = msnap_node_val(n, i, &len);
-	unsigned off = (const uint8_t *)val - (const uint8_t *)n;
-	const struct msnap_extent *ex = val;
-	const struct msnap_inode *in = val;
-	const struct msnap_snap *sn = val;
-	const struct msnap_drop *d = val;
-
-	if (off + len > sizeof(*n) ||
-	    msnap_record_valid(s->c->pool, n->type, key, val, len))
-		return 0;
-	if (n->type == MSNAP_TREE_EXTENT)
-		return scan_use(s, get64(ex->blk), get16(ex->nr));
-	if (n->type == MSNAP_TREE_NS)
-		return key.lo >> 56 == MSNAP_NS_INODE ?
-			       scan_tree(s, MSNAP_TREE_EXTENT,
-					 msnap_ptr_load(in->ext), -1) : 0;
-	if (key.hi >> 56 == MSNAP_CAT_SNAP)
-		return scan_tree(s, MSNAP_TREE_NS, msnap_ptr_load(sn->ns), -1);
-	if (key.hi >> 56 == MSNAP_CAT_DROP)
-		return scan_tree(s, get32(d->type), msnap_ptr_load(d->root), -1);
-	return 0;
-}
-
-/* The depth is bounded: levels fall, and an extent tree hangs below a namespace,
- * which hangs below the catalog. */
-static int scan_tree(struct scan *s, unsigned type, struct msnap_ptr ptr, int level)
-{
-	struct msnap_node n;
-	const char *why;
-	unsigned i, nr;
-	int err;
-
-	if (!ptr.blk || load(s->c, ptr, type, level, &n, &why) == GONE ||
-	    msnap_ok_test(s->c->nodes, ptr.blk))
-		return 0;
-	msnap_ok_set(s->c->nodes, ptr.blk, 1);
-	if (!msnap_ok_test(s->c->nodes, ptr.blk))
-		return -ENOMEM;
-	err = scan_use(s, ptr.blk, 1);
-	nr = slots_of(&n);
-	for (i = 0; !err && i < nr; i++)
-		err = n.level ? scan_tree(s, type, msnap_node_child(&n, i),
-					  n.level - 1) :
-				scan_record(s, &n, i);
-	return err;
-}
-
-int msnap_check_scan(struct msnap_checking *c, struct msnap_ptr ns,
-		     struct msnap_ptr catalog, struct msnap_space *used)
-{
-	struct scan s = { c, used };
-	int err = scan_tree(&s, MSNAP_TREE_NS, ns, -1);
-
-	return err ? err : scan_tree(&s, MSNAP_TREE_CATALOG, catalog, -1);
-}
-
 /* ---- lists, and what is known of nodes ---------------------------------------------- */
 
 struct list {
@@ -500,12 +324,13 @@ static int check_ref(struct leaf *l, struct msnap_key key, unsigned type,
 static int check_inode_ref(struct leaf *l, struct msnap_key key,
 			   struct msnap_inode *in, enum action *act)
 {
-	uint64_t ino = l->c->ino, blk = get64(in->ext.blk);
 	const struct msnap_walked *w;
+	uint64_t ino = l->c->ino, blk;
 	int err;
 
 	if (key.lo >> 56 != MSNAP_NS_INODE || !get64(in->ext.blk))
 		return 0;
+	blk = get64(in->ext.blk);
 	l->c->ino = key.hi;
 	err = check_ref(l, key, MSNAP_TREE_EXTENT, &in->ext, false, act);
 	l->c->ino = ino;
@@ -553,16 +378,23 @@ static int check_refs(struct leaf *l, struct msnap_key key, void *val,
 
 /* ---- leaves -------------------------------------------------------------------------- */
 
-/* NULL, or why the value of slot @i cannot be what was stored. */
+/* Does the value of slot @i lie where values may? */
+static bool value_fits(const struct leaf *l, unsigned i)
+{
+	unsigned len, nr = msnap_check_slots(l->n);
+	const uint8_t *val = msnap_node_val(l->n, i, &len);
+	unsigned off = val - (const uint8_t *)l->n;
+
+	return len <= MSNAP_VAL_MAX && off + len <= MSNAP_BLOCK_SIZE &&
+	       off >= MSNAP_NODE_HDR + nr * msnap_node_stride(l->n);
+}
+
+/* NULL, or why the value of slot @i, which fits, cannot be what was stored. */
 static const char *bad_value(const struct leaf *l, unsigned i)
 {
 	unsigned len;
-	const uint8_t *val = msnap_node_val(l->n, i, &len);
-	unsigned off = val - (const uint8_t *)l->n;
-	unsigned slots = MSNAP_NODE_HDR + slots_of(l->n) * msnap_node_stride(l->n);
+	const void *val = msnap_node_val(l->n, i, &len);
 
-	if (len > MSNAP_VAL_MAX || off < slots || off + len > MSNAP_BLOCK_SIZE)
-		return "a value outside its node";
 	return msnap_record_valid(l->c->pool, l->n->type, msnap_node_key(l->n, i),
 				  val, len);
 }
@@ -576,11 +408,12 @@ static bool out_of_order(const struct leaf *l, unsigned i, bool any,
 
 	if (any && msnap_key_cmp(key, last) <= 0)
 		return true;
-	if (i + 1 >= slots_of(l->n))
+	if (i + 1 >= msnap_check_slots(l->n))
 		return false;
 	next = msnap_node_key(l->n, i + 1);
 	return msnap_key_cmp(key, next) > 0 && inside(&l->b, next) &&
-	       (!any || msnap_key_cmp(next, last) > 0) && !bad_value(l, i + 1);
+	       (!any || msnap_key_cmp(next, last) > 0) && value_fits(l, i + 1) &&
+	       !bad_value(l, i + 1);
 }
 
 /* Does a byte of the value belong to one before?  It is counted as seen. */
@@ -598,9 +431,14 @@ static bool overlaps(struct leaf *l, unsigned i)
 	return any;
 }
 
-static const char *bad_key(const struct leaf *l, unsigned i, bool any,
-			   struct msnap_key last)
+/* NULL, or why the record is not where a record can be. */
+static const char *bad_place(struct leaf *l, unsigned i, bool any,
+			     struct msnap_key last)
 {
+	if (!value_fits(l, i))
+		return "a value outside its node";
+	if (l->mending && overlaps(l, i))
+		return "a value that overlaps another";
 	if (!inside(&l->b, msnap_node_key(l->n, i)))
 		return "a key outside its node's range";
 	return out_of_order(l, i, any, last) ? "a key out of order" : NULL;
@@ -617,7 +455,7 @@ static int mend_inode(struct leaf *l, unsigned i, const char *why, enum action *
 	struct msnap_inode *in = msnap_node_val(l->n, i, &len), new;
 
 	if (l->n->type != MSNAP_TREE_NS || key.lo >> 56 != MSNAP_NS_INODE ||
-	    len != sizeof(*in) || (uint8_t *)in + len > (uint8_t *)(l->n + 1))
+	    len != sizeof(*in))
 		return 0;
 	new = *in;
 	if (!msnap_blk_valid(l->c->pool, get64(new.ext.blk), 1))
@@ -640,7 +478,7 @@ static int mend_inode(struct leaf *l, unsigned i, const char *why, enum action *
 static int judge_slot(struct leaf *l, unsigned i, bool *any, struct msnap_key *last)
 {
 	struct msnap_key key = msnap_node_key(l->n, i);
-	const char *why = bad_key(l, i, *any, *last);
+	const char *why = bad_place(l, i, *any, *last);
 	enum action act = KEEP;
 	bool misplaced = why;
 	unsigned len;
@@ -648,8 +486,6 @@ static int judge_slot(struct leaf *l, unsigned i, bool *any, struct msnap_key *l
 
 	if (!why)
 		why = bad_value(l, i);
-	if (!why && l->mending && overlaps(l, i))
-		why = "a value that overlaps another";
 	if (why && (misplaced || !mend_inode(l, i, why, &act)))
 		act = drop_it(l, key, why);
 	if (!why || act == CHANGED)
@@ -694,7 +530,7 @@ static int emit_parts(struct leaf *l, struct build *b, struct msnap_key key,
 
 static int emit_leaf(struct leaf *l, struct build *b)
 {
-	unsigned i, len, nr = slots_of(l->n);
+	unsigned i, len, nr = msnap_check_slots(l->n);
 	int err = 0;
 
 	for (i = 0; !err && i < nr; i++) {
@@ -714,7 +550,7 @@ static int emit_leaf(struct leaf *l, struct build *b)
 /* Blocks of data that the records kept as they are map. */
 static uint64_t count_kept(const struct leaf *l)
 {
-	unsigned i, len, nr = slots_of(l->n);
+	unsigned i, len, nr = msnap_check_slots(l->n);
 	uint64_t sum = 0;
 
 	for (i = 0; i < nr; i++) {
@@ -740,7 +576,7 @@ static int rebuild_leaf(struct leaf *l)
 
 static int walk_leaf(struct leaf *l, struct msnap_ptr ptr, bool rebuild)
 {
-	unsigned i, nr = slots_of(l->n);
+	unsigned i, nr = msnap_check_slots(l->n);
 	struct msnap_key last = { 0, 0 };
 	bool any = false;
 	int err = 0;
@@ -790,11 +626,11 @@ static bool peek(struct msnap_checking *c, const struct msnap_node *parent,
 {
 	struct msnap_node n;
 
-	if (!is_meant(c->pool, ptr, parent->type, parent->level - 1, &n) ||
-	    !slots_of(&n))
+	if (!msnap_check_is_meant(c->pool, ptr, parent->type, parent->level - 1, &n) ||
+	    !msnap_check_slots(&n))
 		return false;
 	*first = msnap_node_key(&n, 0);
-	*last = msnap_node_key(&n, slots_of(&n) - 1);
+	*last = msnap_node_key(&n, msnap_check_slots(&n) - 1);
 	return true;
 }
 
@@ -831,7 +667,7 @@ static void sort_children(struct msnap_checking *c, const struct msnap_node *n,
 
 static int read_entries(const struct msnap_node *n, struct list *l)
 {
-	unsigned i, nr = slots_of(n);
+	unsigned i, nr = msnap_check_slots(n);
 	int err = 0;
 
 	for (i = 0; !err && i < nr; i++)
@@ -1004,11 +840,12 @@ static int walk_new(struct msnap_checking *c, unsigned type, struct msnap_ptr pt
 {
 	struct msnap_node n;
 	const char *why;
-	enum state state = load(c, ptr, type, level, &n, &why);
+	enum msnap_node_state state =
+		msnap_check_load(c->pool, ptr, type, level, &n, &why);
 	bool rebuild = false;
 	int err;
 
-	if (state == GONE)
+	if (state == MSNAP_NODE_GONE)
 		return walk_gone(c, ptr, why, b, w);
 	w->level = n.level;
 	if (++c->res.nr_nodes % PROGRESS_NODES == 0) {
@@ -1016,7 +853,7 @@ static int walk_new(struct msnap_checking *c, unsigned type, struct msnap_ptr pt
 		if (err)
 			return err;
 	}
-	if (state == MENDABLE) {
+	if (state == MSNAP_NODE_MENDABLE) {
 		rebuild = msnap_check_found(c, false, "keep what is whole in it",
 					    "%s, tree node in block %llu: %s",
 					    c->where,
@@ -1026,7 +863,7 @@ static int walk_new(struct msnap_checking *c, unsigned type, struct msnap_ptr pt
 	if (n.level)
 		return walk_inner(c, &n, ptr, b, rebuild, w);
 	struct leaf l = { .c = c, .n = &n, .b = *b, .w = w,
-			  .mending = state == MENDABLE };
+			  .mending = state == MSNAP_NODE_MENDABLE };
 
 	return walk_leaf(&l, ptr, rebuild);
 }
@@ -1041,7 +878,7 @@ static int walk_node(struct msnap_checking *c, unsigned type, struct msnap_ptr p
 {
 	const struct msnap_walked *known = msnap_check_walked(c, ptr.blk);
 	struct msnap_node n;
-	bool meant = is_meant(c->pool, ptr, type, level, &n);
+	bool meant = msnap_check_is_meant(c->pool, ptr, type, level, &n);
 	int err;
 
 	if (known && meant && fits(known, b)) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * check.h - what the parts of the checker share: check-tree.c walks the trees,
- * check-names.c compares names with inodes, check.c the counts with the space map,
- * and repair.c directs them.
+ * check.h - what the parts of the checker share: check-node.c reads nodes that may be
+ * anything, check-tree.c walks the trees, check-names.c compares names with inodes,
+ * check.c the counts with the space map, and repair.c directs them.
  *
  * One walk serves checking and repairing.  Whatever is wrong goes through
  * msnap_check_found(), which reports it and says whether to put it right; a check
@@ -92,7 +92,25 @@ int msnap_check_init(struct msnap_checking *c);
 int msnap_check_reset(struct msnap_checking *c);
 void msnap_check_destroy(struct msnap_checking *c);
 
-/* ---- check-tree.c ------------------------------------------------------------ */
+/* ---- check-node.c ------------------------------------------------------------ */
+
+enum msnap_node_state {
+	MSNAP_NODE_SOUND,
+	MSNAP_NODE_MENDABLE, /* what passes of what is in it can be kept */
+	MSNAP_NODE_GONE,
+};
+
+/* Copy out the node that @ptr means, of @type and @level (-1: any).  *why: what is
+ * wrong with it. */
+enum msnap_node_state msnap_check_load(const struct msnap_pool *pool,
+				       struct msnap_ptr ptr, unsigned type, int level,
+				       struct msnap_node *n, const char **why);
+/* Is what is in the block the node that a parent means, as far as its header tells?
+ * Also copies it. */
+bool msnap_check_is_meant(const struct msnap_pool *pool, struct msnap_ptr ptr,
+			  unsigned type, int level, struct msnap_node *n);
+/* How many slots or entries a node can have at most of those it says it has. */
+unsigned msnap_check_slots(const struct msnap_node *n);
 
 /*
  * Note which blocks are tree nodes, as far as the trees can be read; with @used,
@@ -100,6 +118,8 @@ void msnap_check_destroy(struct msnap_checking *c);
  */
 int msnap_check_scan(struct msnap_checking *c, struct msnap_ptr ns,
 		     struct msnap_ptr catalog, struct msnap_space *used);
+
+/* ---- check-tree.c ------------------------------------------------------------ */
 
 /*
  * Walk a whole tree with all that hangs below it.  *root: the tree afterwards,

@@ -612,7 +612,7 @@ int msnap_scrub_step(struct msnap_scrub *s, msnap_scrub_damage_fn *fn, void *arg
 	return err == -ENOENT ? 0 : err;
 }
 
-/* ---- the record on media ------------------------------------------------------------------------ */
+/* ---- the record on media ----------------------------------------------------- */
 
 static const struct msnap_key record_key = {
 	(uint64_t)MSNAP_CAT_SCRUB << 56, 0
@@ -710,7 +710,7 @@ int msnap_scrub_save(struct msnap_scrub *s, bool done)
 	return err ? err : msnap_commit(s->pool);
 }
 
-/* ---- beginning, end, and what is known --------------------------------------------------------- */
+/* ---- beginning, end, and what is known --------------------------------------- */
 
 void msnap_scrub_free(struct msnap_scrub *s)
 {

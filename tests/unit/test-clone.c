@@ -127,7 +127,8 @@ START_TEST(clones_of_clones)
 		sprintf(name, "c%u", k);
 		rm(ROOT, name);
 	}
-	must(pool_free_blks() == nr_free);
+	/* But for how full the leaves of the namespace are. */
+	must(pool_free_blks() + 8 >= nr_free);
 	must(has_bytes(msnap_live(file), 0, 300000, 1));
 	pool_ok();
 	pool_gone();
@@ -298,11 +299,11 @@ START_TEST(into_itself)
 	ino = clone_ok(msnap_live(ROOT), sub, "all");
 	must(find(msnap_live(ino), "d"));
 	pool_settled_ok();
-	ok(msnap_rollback(pool, snap, dir, NULL, 0, NULL, NULL));
+	ok(msnap_rollback(pool, snap, dir, NULL, 0, no_cache, NULL));
 	for (i = 0; i < 5000; i++)
 		ok(msnap_evict(pool, i));
 	ok(msnap_snap_delete(pool, snap));
-	must(pool_free_blks() == nr_free);
+	must(pool_free_blks() + 8 >= nr_free);
 	pool_ok();
 	pool_gone();
 }
@@ -330,7 +331,7 @@ START_TEST(until_the_pool_is_full)
 {
 	uint64_t nr_free, i, nr;
 	unsigned k;
-	char name[16];
+	char name[32];
 	int err;
 
 	pool_make(4);
@@ -361,7 +362,7 @@ START_TEST(until_the_pool_is_full)
 		}
 		rm_dir(ROOT, name);
 	}
-	must(pool_free_blks() == nr_free);
+	must(pool_free_blks() + 8 >= nr_free);
 	pool_ok();
 	pool_gone();
 }

@@ -269,14 +269,6 @@ START_TEST(twins_renamed)
 }
 END_TEST
 
-static void no_cache(void *arg, uint64_t ino, const char *name, size_t len)
-{
-	(void)arg;
-	(void)ino;
-	(void)name;
-	(void)len;
-}
-
 START_TEST(twins_in_snapshots_and_clones)
 {
 	const char *a = twins[0][0], *b = twins[0][1];

@@ -144,7 +144,8 @@ START_TEST(read_only)
 	fails(-EROFS, msnap_snap_delete(pool, snap));
 	fails(-EROFS, msnap_snap_rename(pool, snap, "x"));
 	fails(-EROFS, try_snap("t", ROOT, NULL, &id));
-	fails(-EROFS, msnap_rollback(pool, snap, ROOT, NULL, 0, NULL, NULL));
+	fails(-EROFS, msnap_rollback(pool, snap, ROOT, NULL, 0, no_cache,
+				   NULL));
 	must(msnap_copy_range(pool, in_snap(snap, ino), 0, ino, 0, 100) < 0);
 	ok(msnap_commit(pool));
 	ok(msnap_pool_settle(pool));

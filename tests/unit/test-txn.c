@@ -316,27 +316,19 @@ static long do_clone_dir(void)
 			   &out, &gone);
 }
 
-static void on_changed(void *arg, uint64_t ino, const char *name, size_t len)
-{
-	(void)arg;
-	(void)ino;
-	(void)name;
-	(void)len;
-}
-
 static long do_roll_all(void)
 {
-	return msnap_rollback(pool, snap_all, ROOT, NULL, 0, on_changed, NULL);
+	return msnap_rollback(pool, snap_all, ROOT, NULL, 0, no_cache, NULL);
 }
 
 static long do_roll_dir(void)
 {
-	return msnap_rollback(pool, snap_sub, dir, NULL, 0, on_changed, NULL);
+	return msnap_rollback(pool, snap_sub, dir, NULL, 0, no_cache, NULL);
 }
 
 static long do_roll_file(void)
 {
-	return msnap_rollback(pool, snap_one, ROOT, "file", 4, on_changed, NULL);
+	return msnap_rollback(pool, snap_one, ROOT, "file", 4, no_cache, NULL);
 }
 
 static long do_settle(void)

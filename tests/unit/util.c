@@ -522,6 +522,14 @@ struct msnap_id in_snap(uint64_t snap, uint64_t ino)
 	return (struct msnap_id){ snap, ino };
 }
 
+void no_cache(void *arg, uint64_t ino, const char *name, size_t len)
+{
+	(void)arg;
+	(void)ino;
+	(void)name;
+	(void)len;
+}
+
 /* ---- comparing trees ------------------------------------------------------------ */
 
 struct entries {

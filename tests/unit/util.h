@@ -122,6 +122,8 @@ int try_snap(const char *name, uint64_t dir, const char *entry, uint64_t *snap);
 uint64_t snap_dir(const char *name, uint64_t dir);
 uint64_t snap_file(const char *name, uint64_t dir, const char *entry);
 struct msnap_id in_snap(uint64_t snap, uint64_t ino);
+/* For msnap_rollback(), where nobody needs to know. */
+msnap_changed_fn no_cache;
 
 /*
  * Abort unless both directories hold the same: names, types, attributes (but for

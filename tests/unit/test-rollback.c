@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Tests of rollback: of a file, a directory, everything; by chance, with what a
+ * cache would have had to be told; and case by case.
+ */
+#include "util.h"
+
+#include <dirent.h>
+#include <xxhash.h>
+
+#include "cow/idmap.h"
+
+/* ---- what was told ---------------------------------------------------------------------- */
+
+struct name {
+	uint64_t dir;
+	uint64_t ino;
+	char name[64];
+	uint8_t type;
+};
+
+static struct name told[8000];
+static unsigned nr_told;
+static struct msnap_idmap told_ino;
+
+static void on_changed(void *arg, uint64_t ino, const char *name, size_t len)
+{
+	must(arg == &told_ino);
+	must(!name == !len);
+	if (!name) {
+		++*msnap_idmap_at(&told_ino, ino);
+		return;
+	}
+	must(nr_told < 8000 && len < 64);
+	told[nr_told].dir = ino;
+	memcpy(told[nr_told].name, name, len);
+	told[nr_told++].name[len] = 0;
+}
+
+static bool was_told(uint64_t dir, const char *name)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_told; i++)
+		if (told[i].dir == dir && !strcmp(told[i].name, name))
+			return true;
+	return false;
+}
+
+static int roll(uint64_t snap, uint64_t dir, const char *name)
+{
+	msnap_idmap_free(&told_ino);
+	nr_told = 0;
+	return msnap_rollback(pool, snap, dir, name, name ? strlen(name) : 0,
+			      on_changed, &told_ino);
+}
+
+/* Nobody has anything open. */
+static void evict_all(void)
+{
+	uint64_t ino;
+
+	for (ino = 1; ino < pool->next_ino; ino++)
+		ok(msnap_evict(pool, ino));
+}
+
+/* ---- the world, as a cache has it ----------------------------------------------------------- */
+
+struct world {
+	struct name *name;
+	unsigned nr, cap;
+	struct msnap_idmap inode; /* inode -> digest of all it has */
+};
+
+static uint64_t digest_bytes(uint64_t sum, const void *data, size_t len)
+{
+	return XXH3_64bits_withSeed(data, len, sum);
+}
+
+static uint64_t digest_inode(uint64_t ino)
+{
+	static uint8_t buf[1 << 17];
+	struct msnap_attr a = attr_of(msnap_live(ino));
+	uint64_t sum;
+	int len, at;
+
+	a.version = 0;
+	sum = digest_bytes(0, &a, sizeof(a));
+	if (S_ISREG(a.mode)) {
+		must(a.size <= sizeof(buf));
+		len = ok(msnap_pread(pool, msnap_live(ino), buf, a.size, 0));
+		sum = digest_bytes(sum, buf, len);
+	} else if (S_ISLNK(a.mode)) {
+		len = ok(msnap_readlink(pool, msnap_live(ino), (char *)buf, 4096));
+		sum = digest_bytes(sum, buf, len);
+	}
+	len = ok(msnap_xattr_list(pool, msnap_live(ino), (char *)buf, 4096));
+	sum = digest_bytes(sum, buf, len);
+	for (at = 0; at < len; at += strlen((char *)buf + at) + 1) {
+		int n = ok(msnap_xattr_get(pool, msnap_live(ino), (char *)buf + at,
+					   buf + 8192, 65536));
+
+		sum = digest_bytes(sum, buf + 8192, n);
+	}
+	return sum | 1;
+}
+
+static void look_at(struct world *w, uint64_t ino)
+{
+	struct msnap_attr a;
+	int err = msnap_getattr(pool, msnap_live(ino), &a);
+
+	if (!err)
+		*msnap_idmap_at(&w->inode, ino) = digest_inode(ino);
+	else
+		must(err == -ENOENT);
+}
+
+static void add_name(struct world *w, uint64_t dir, const struct entry *e)
+{
+	if (w->nr == w->cap) {
+		w->cap = w->cap ? 2 * w->cap : 64;
+		w->name = realloc(w->name, w->cap * sizeof(*w->name));
+	}
+	w->name[w->nr] = (struct name){ .dir = dir, .ino = e->ino,
+					.type = e->type };
+	strcpy(w->name[w->nr++].name, e->name);
+}
+
+static void look_below(struct world *w, uint64_t dir)
+{
+	unsigned nr, i;
+	struct entry *e = entries_of(msnap_live(dir), &nr);
+
+	for (i = 0; i < nr; i++) {
+		add_name(w, dir, &e[i]);
+		look_at(w, e[i].ino);
+		if (e[i].type == DT_DIR)
+			look_below(w, e[i].ino);
+	}
+	free(e);
+}
+
+/* All names, and all inodes, orphans too. */
+static struct world look(void)
+{
+	struct world w = { 0 };
+	uint64_t ino;
+
+	for (ino = 1; ino < pool->next_ino; ino++)
+		look_at(&w, ino);
+	look_below(&w, ROOT);
+	return w;
+}
+
+static void forget(struct world *w)
+{
+	free(w->name);
+	msnap_idmap_free(&w->inode);
+}
+
+static const struct name *name_in(const struct world *w, uint64_t dir,
+				  const char *name)
+{
+	unsigned i;
+
+	for (i = 0; i < w->nr; i++)
+		if (w->name[i].dir == dir && !strcmp(w->name[i].name, name))
+			return &w->name[i];
+	return NULL;
+}
+
+static void check_names(const struct world *a, const struct world *b)
+{
+	unsigned i;
+
+	for (i = 0; i < a->nr; i++) {
+		const struct name *n = &a->name[i];
+		const struct name *m = name_in(b, n->dir, n->name);
+
+		if (!m || m->ino != n->ino)
+			must(was_told(n->dir, n->name));
+	}
+}
+
+/* Whatever is not what it was before, was told. */
+static void check_told(const struct world *before, const struct world *after)
+{
+	size_t i;
+
+	check_names(before, after);
+	check_names(after, before);
+	for (i = 0; i < before->inode.cap; i++) {
+		uint64_t id = before->inode.entry[i].id, *now;
+
+		if (!id)
+			continue;
+		now = msnap_idmap_find(&after->inode, id);
+		if (!now || *now != before->inode.entry[i].val)
+			must(msnap_idmap_find(&told_ino, id));
+	}
+}
+
+/* ---- changing the world ------------------------------------------------------------------------ */
+
+static const struct name *any_name(const struct world *w)
+{
+	return w->nr ? &w->name[rnd(w->nr)] : NULL;
+}
+
+static uint64_t any_dir(const struct world *w)
+{
+	unsigned i;
+
+	for (i = 0; i < 4; i++) {
+		const struct name *n = any_name(w);
+
+		if (n && n->type == DT_DIR)
+			return n->ino;
+	}
+	return ROOT;
+}
+
+static const char *new_name(void)
+{
+	static char name[2];
+
+	name[0] = 'a' + rnd(10);
+	return name;
+}
+
+static void change_file(const struct name *n)
+{
+	char name[8];
+
+	if (n->type != DT_REG)
+		return;
+	sprintf(name, "user.%c", (char)('a' + rnd(3)));
+	switch (rnd(5)) {
+	case 0:
+		set_size(n->ino, rnd(20000));
+		break;
+	case 1:
+		ok(msnap_xattr_set(pool, n->ino, name, told, rnd(3000), 0));
+		break;
+	case 2:
+		msnap_xattr_remove(pool, n->ino, name);
+		break;
+	default:
+		put_bytes(n->ino, rnd(50000), 1 + rnd(9000), rnd(1000));
+	}
+}
+
+static void make_something(uint64_t dir)
+{
+	const char *name = new_name();
+
+	if (find(msnap_live(dir), name))
+		return;
+	switch (rnd(5)) {
+	case 0:
+		mk_symlink(dir, name, "somewhere");
+		break;
+	case 1:
+		mk_dir(dir, name);
+		break;
+	default:
+		put_bytes(mk_file(dir, name), 0, 1 + rnd(10000), rnd(1000));
+	}
+}
+
+/* What cannot be done is not done. */
+static void any_change(void)
+{
+	struct msnap_attr attr, gone = { 0 };
+	struct world w = { 0 };
+	const struct name *n;
+	const char *name = new_name();
+
+	look_below(&w, ROOT);
+	n = any_name(&w);
+	switch (n ? rnd(12) : 0) {
+	case 0:
+	case 1:
+	case 2:
+		make_something(any_dir(&w));
+		break;
+	case 3:
+		if (!msnap_unlink(pool, n->dir, n->name, strlen(n->name),
+				  n->type == DT_DIR, &gone) &&
+		    !gone.nlink && rnd(2))
+			ok(msnap_evict(pool, gone.ino)); /* else it is open */
+		break;
+	case 4:
+	case 5:
+		if (!msnap_rename(pool, n->dir, n->name, strlen(n->name),
+				  any_dir(&w), name, 1,
+				  rnd(3) ? 0 : MSNAP_RENAME_EXCHANGE, &gone) &&
+		    gone.ino && !gone.nlink && rnd(2))
+			ok(msnap_evict(pool, gone.ino));
+		break;
+	case 6:
+		msnap_link(pool, n->ino, any_dir(&w), name, 1, &attr);
+		break;
+	case 7:
+		if (rnd(10) == 0)
+			ok(msnap_commit(pool));
+		break;
+	default:
+		change_file(n);
+	}
+	forget(&w);
+}
+
+static void change(unsigned nr)
+{
+	while (nr--)
+		any_change();
+}
+
+/* ---- by chance ------------------------------------------------------------------------------------ */
+
+/* Is the inode live, with a name, but none below @dir? */
+static bool outside(uint64_t ino, uint64_t dir)
+{
+	struct world w = { 0 };
+	struct msnap_attr a;
+	bool inside = false;
+	unsigned i;
+
+	if (msnap_getattr(pool, msnap_live(ino), &a) || !a.nlink)
+		return false;
+	look_below(&w, dir);
+	for (i = 0; i < w.nr; i++)
+		inside |= w.name[i].ino == ino;
+	forget(&w);
+	return !inside;
+}
+
+struct number {
+	uint64_t from;
+	bool keeps;
+};
+
+/* Which inodes of the snapshot will keep their numbers. */
+static unsigned expect_numbers(uint64_t snap, uint64_t top, uint64_t dir,
+			       struct number *num, unsigned at)
+{
+	unsigned nr, i;
+	struct entry *e = entries_of(in_snap(snap, dir), &nr);
+
+	for (i = 0; i < nr; i++) {
+		must(at < 2000);
+		num[at++] = (struct number){ e[i].ino, !outside(e[i].ino, top) };
+		if (e[i].type == DT_DIR)
+			at = expect_numbers(snap, top, e[i].ino, num, at);
+	}
+	free(e);
+	return at;
+}
+
+static unsigned check_numbers(uint64_t snap, uint64_t then, uint64_t now,
+			      const struct number *num, unsigned at)
+{
+	unsigned nr, nr_now, i;
+	struct entry *e = entries_of(in_snap(snap, then), &nr);
+	struct entry *f = entries_of(msnap_live(now), &nr_now);
+
+	must(nr == nr_now);
+	for (i = 0; i < nr; i++) {
+		must(num[at].from == e[i].ino);
+		must(num[at++].keeps == (f[i].ino == e[i].ino));
+		if (e[i].type == DT_DIR)
+			at = check_numbers(snap, e[i].ino, f[i].ino, num, at);
+	}
+	free(e);
+	free(f);
+	return at;
+}
+
+static void roll_and_check(uint64_t snap, uint64_t dir)
+{
+	static struct number num[2000];
+	struct world before = look(), after;
+	unsigned nr = expect_numbers(snap, dir, dir, num, 0);
+
+	ok(roll(snap, dir, NULL));
+	after = look();
+	same_tree(in_snap(snap, dir), msnap_live(dir), dir == ROOT);
+	if (dir != ROOT)
+		must(check_numbers(snap, dir, dir, num, 0) == nr);
+	check_told(&before, &after);
+	pool_ok();
+	forget(&before);
+	forget(&after);
+}
+
+static bool has_name(uint64_t dir)
+{
+	struct msnap_attr a;
+
+	return !msnap_getattr(pool, msnap_live(dir), &a) && a.nlink;
+}
+
+/* Durable, and once more there is nothing to change. */
+static void check_after(uint64_t snap, uint64_t dir)
+{
+	if (rnd(3)) {
+		roll_and_check(snap, dir);
+		return;
+	}
+	pool_crash(0);
+	same_tree(in_snap(snap, dir), msnap_live(dir), dir == ROOT);
+}
+
+/* Of the root, or of a directory that others are moved into and out of. */
+static void by_chance(bool root)
+{
+	uint64_t dir = ROOT, snap;
+	unsigned round;
+
+	pool_make(32);
+	for (round = 0; round < 25; round++) {
+		char name[8];
+
+		sprintf(name, "top%u", round);
+		change(40);
+		if (!root)
+			dir = mk_dir(ROOT, name);
+		change(60);
+		if (!has_name(dir))
+			continue;
+		snap = snap_dir("s", dir);
+		change(rnd(3) ? 40 : 3);
+		if (has_name(dir)) {
+			roll_and_check(snap, dir);
+			check_after(snap, dir);
+		}
+		change(10);
+		evict_all();
+		pool_ok();
+		ok(msnap_snap_delete(pool, snap));
+		pool_settled_ok();
+	}
+	pool_gone();
+}
+
+START_TEST(everything_by_chance)
+{
+	rnd_seed(_i);
+	by_chance(true);
+}
+END_TEST
+
+START_TEST(directories_by_chance)
+{
+	rnd_seed(_i);
+	by_chance(false);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("rollback");
+	TCase *tc = tcase_create("rollback");
+
+	tcase_set_timeout(tc, 300);
+	tcase_add_loop_test(tc, everything_by_chance, 1, 4);
+	tcase_add_loop_test(tc, directories_by_chance, 1, 4);
+	suite_add_tcase(suite, tc);
+	return run_suite(suite);
+}
