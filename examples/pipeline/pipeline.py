@@ -152,23 +152,23 @@ def clusters(data):
 
 
 def analyse(run):
-    run.bring_in("bring in the counts", "raw")
+    run.bring_in("bring in counts", "raw")
     run.stage("quality control", "quality", stages.quality,
               ("matrix", "cells", "genes"), ("cells", "genes"))
-    run.branches("2 branches: other depths", "depths",
+    run.branches("2 branches: depths", "depths",
                  {"depth-1000": depth_branch(1e3),
                   "depth-100000": depth_branch(1e5)},
                  ("matrix", "cells", "genes"), ("matrix", "genes"))
     run.stage("normalise", "normalised", stages.normalise,
               ("matrix", "cells"), ("matrix",))
-    run.failing("logarithm, fails half way",
+    run.failing("logarithm, fails",
                 lambda data: stages.logarithm(data, fails=True), ("matrix",))
     run.undo("  undo", "normalised")
     run.stage("logarithm, again", "logarithm", stages.logarithm,
               ("matrix",), ("matrix",))
     run.stage("choose genes", "genes", stages.choose,
               ("matrix", "cells", "genes"), ("genes",))
-    run.branches("2 branches: other limits", "limits",
+    run.branches("2 branches: limits", "limits",
                  {"limit-2": limit_branch(2.0), "limit-50": limit_branch(50.0)},
                  ALL, ("matrix", "cells", "pca"))
     run.stage("scale", "scaled", stages.scale,
@@ -194,8 +194,8 @@ def findings(results, truth):
         "Of the %d genes chosen, depth 1,000 chooses %d too, depth 100,000 %d."
         % (len(genes), len(genes & results["depth-1000"]),
            len(genes & results["depth-100000"])),
-        "The clusters agree with the true cell types (1 is all): limit 10: %s, "
-        "limit 2: %s, limit 50: %s."
+        "Agreement of the clusters with the true cell types: limit 10 %s, "
+        "limit 2 %s, limit 50 %s."
         % (right("cells"), right("limit-2"), right("limit-50"))]
 
 

@@ -17,7 +17,7 @@ CELL = np.dtype([("total", "f4"), ("genes", "i4"), ("keep", "?"),
 GENE = np.dtype([("in_cells", "i4"), ("mean", "f4"), ("deviation", "f4"),
                  ("chosen", "?")])
 COMPONENTS = 16
-CHOSEN = 800            # genes that go on to the principal components
+CHOSEN = 500            # genes that go on to the principal components
 CLUSTERS = 8
 ROWS = 1000             # cells worked on at a time
 
@@ -109,7 +109,7 @@ def components(data):
         x[rows] = matrix[rows][:, chosen]
     rng = np.random.default_rng(0)
     q = rng.standard_normal((len(chosen), COMPONENTS + 8), dtype=np.float32)
-    for _ in range(3):
+    for _ in range(2):
         q = np.linalg.qr(x.T @ (x @ q))[0]
     u, s, _ = np.linalg.svd(x @ q, full_matrices=False)
     data["pca"][:] = (u * s)[:, :COMPONENTS]

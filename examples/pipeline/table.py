@@ -7,10 +7,16 @@ import collections
 # clone and rollback), bytes of space that it took.
 Row = collections.namedtuple("Row", "computing kept space")
 
-HEAD = (("", "computing", "computing", "save+load", "snapshot+clone", "", "extra space",
-         "extra space"),
-        ("stage", "in memory", "mapped", "old way", "memsnapfs", "ratio",
-         "old way", "memsnapfs"))
+HEAD = (("", "compute", "compute", "save", "snapshot", "", "space", "space"),
+        ("stage", "memory", "mapped", "+load", "+clone", "ratio", "old", "here"))
+NOTES = """\
+compute   on arrays in memory, the old way; on mapped files, here. Mapped includes
+          reading what is not in memory yet, and changed pages that go to the pool:
+          compare the sums.
++load     the old way: np.save and fsync; np.load, from the disk, of what is needed
++clone    here; also the rollback, and copying the counts into the filesystem
+space     that the results of the stage take
+"""
 
 
 def seconds(value):
@@ -22,10 +28,11 @@ def seconds(value):
 def size(value):
     if value < 0:
         return "-" + size(-value)
-    for unit, factor in (("G", 2 ** 30), ("M", 2 ** 20), ("K", 2 ** 10)):
-        if value >= factor:
-            return "%.1f%s" % (value / factor, unit)
-    return "-" if not value else "%d" % value
+    if value >= 2 ** 30:
+        return "%.1fG" % (value / 2 ** 30)
+    if value >= 2 ** 20:
+        return "%.0fM" % (value / 2 ** 20)
+    return "%.0fK" % (value / 2 ** 10) if value else "-"
 
 
 def ratio(old, new):
@@ -51,14 +58,6 @@ def line(words, widths):
                       for word, width in zip(words[1:], widths[1:])]).rstrip()
 
 
-NOTES = """\
-save+load       np.save, fsync; np.load from the disk, of what a stage needs
-snapshot+clone  also the rollback, and copying the counts into the filesystem
-mapped          includes reading what is not in memory yet, and changed pages on
-                their way to the pool: compare the sums
-"""
-
-
 def show(old, new, disk):
     """Two runs with the same rows; disk: seconds that loads from the disk took longer
     than loads from the page cache."""
@@ -79,6 +78,6 @@ def show(old, new, disk):
     print()
     print(NOTES)
     sum_old = all_old.computing + all_old.kept
-    print("computing and keeping: old way %s (%s with every load from the page "
-          "cache), memsnapfs %s" % (seconds(sum_old), seconds(sum_old - disk),
-                                    seconds(all_new.computing + all_new.kept)))
+    print("The sums: %s the old way (%s if every load were from the page cache), "
+          "%s here." % (seconds(sum_old), seconds(sum_old - disk),
+                        seconds(all_new.computing + all_new.kept)))

@@ -10,7 +10,8 @@
  * root reaches; before the second, those and perhaps a torn root record, which is
  * none; after it, the new state.  Blocks that generation G freed can be reached
  * from root G-1; they are written again only after root G+1 is durable, so that the
- * last two roots are whole at any instant.
+ * newest root and the one before it are whole at any instant.  (After an open, the one
+ * before it is the next commit's: what only older roots reach is free then.)
  */
 #ifndef MSNAP_COW_COMMIT_H
 #define MSNAP_COW_COMMIT_H

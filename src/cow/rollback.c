@@ -133,6 +133,14 @@ static int fresh_ino(struct msnap_pool *pool, uint64_t *ino)
 	return 0;
 }
 
+/* The inode has a name again. */
+static int no_orphan(struct msnap_pool *pool, uint64_t ino)
+{
+	int err = msnap_orphan_remove(pool, ino);
+
+	return err == -ENOENT ? 0 : err;
+}
+
 /*
  * Snapshot inode @from comes back with @nlink links.  Its number is kept, unless a
  * live inode that is not ours to change has it; *ino tells.  An orphan is
@@ -150,8 +158,8 @@ static int revive(struct rolling *r, uint64_t from, bool ours, uint32_t nlink,
 	if (err)
 		return err;
 	if (!get32(have.nlink)) {
-		err = msnap_orphan_remove(r->pool, from);
-		if (err && err != -ENOENT)
+		err = no_orphan(r->pool, from);
+		if (err)
 			return err;
 	} else if (!ours) {
 		err = fresh_ino(r->pool, ino);
@@ -427,6 +435,7 @@ struct differing {
 	struct rolling *r;
 	struct msnap_idmap gone;     /* inodes that are only live */
 	struct msnap_idmap unlinked; /* had no name when the snapshot was taken */
+	struct msnap_idmap named;    /* had one, but have none now */
 };
 
 static int see_diff(void *arg, struct msnap_key key, const void *a, unsigned a_len,
@@ -434,7 +443,7 @@ static int see_diff(void *arg, struct msnap_key key, const void *a, unsigned a_l
 {
 	struct differing *d = arg;
 	const struct msnap_dirent *de = a ? a : b;
-	const struct msnap_inode *in = b;
+	const struct msnap_inode *in = b, *was = a;
 
 	(void)a_len;
 	(void)b_len;
@@ -444,6 +453,9 @@ static int see_diff(void *arg, struct msnap_key key, const void *a, unsigned a_l
 		if (!b && !msnap_idmap_at(&d->gone, key.hi))
 			return -ENOMEM;
 		if (b && !get32(in->nlink) && !msnap_idmap_at(&d->unlinked, key.hi))
+			return -ENOMEM;
+		if (a && b && !get32(was->nlink) && get32(in->nlink) &&
+		    !msnap_idmap_at(&d->named, key.hi))
 			return -ENOMEM;
 	}
 	return note(&d->r->changes, key.hi, NULL, 0);
@@ -460,6 +472,9 @@ static int make_orphans(struct rolling *r, const struct differing *d)
 	for (i = 0; !err && i < d->unlinked.cap; i++)
 		if (d->unlinked.entry[i].id)
 			err = msnap_orphan_add(r->pool, d->unlinked.entry[i].id);
+	for (i = 0; !err && i < d->named.cap; i++)
+		if (d->named.entry[i].id)
+			err = no_orphan(r->pool, d->named.entry[i].id);
 	return err;
 }
 
@@ -482,6 +497,7 @@ static int swap_trees(struct rolling *r, uint64_t nr_inodes)
 		err = msnap_tree_drop(pool, MSNAP_TREE_NS, r->was.root);
 	msnap_idmap_free(&d.gone);
 	msnap_idmap_free(&d.unlinked);
+	msnap_idmap_free(&d.named);
 	return err;
 }
 

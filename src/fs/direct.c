@@ -332,6 +332,8 @@ static bool stat_view(struct fs *fs, uint64_t node, struct stat *st)
 	int fd = -1;
 	bool ok;
 
+	if (!msnap_fs_dfile_find(fs->direct, node))
+		return false;
 	msnap_fs_dfile_enter(fs->direct, node);
 	f = msnap_fs_dfile_find(fs->direct, node);
 	if (f && f->has_view && f->newer)
@@ -351,9 +353,13 @@ bool msnap_fs_direct_attr(struct fs *fs, uint64_t node, struct msnap_attr *attr)
 {
 	struct stat st;
 
-	if (!fs->direct || !msnap_fs_is_live(node) || !S_ISREG(attr->mode) ||
-	    !msnap_fs_dfile_find(fs->direct, node) || !stat_view(fs, node, &st))
+	if (!fs->direct || !msnap_fs_is_live(node) || !S_ISREG(attr->mode))
 		return false;
+	if (!stat_view(fs, node, &st)) {
+		/* An error: deleted meanwhile, and what the caller has will do. */
+		msnap_getattr(fs->pool, msnap_live(node), attr);
+		return false;
+	}
 	attr->size = (uint64_t)st.st_size;
 	attr->nr_blk = (uint64_t)st.st_blocks / 8;
 	attr->mtime = st.st_mtim;

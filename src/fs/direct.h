@@ -75,8 +75,11 @@ void msnap_fs_direct_close(struct fs *fs, uint64_t node, enum msnap_fs_how how);
 int msnap_fs_direct_lock(struct fs *fs, uint64_t node, bool change);
 void msnap_fs_direct_unlock(struct fs *fs, uint64_t node, int fd);
 
-/* Size, times and blocks of a file that is in a view, and may change there at any
- * time; false: it is not. */
+/*
+ * Size, times and blocks of a file that is in a view, and may change there at any
+ * time.  False: it is not, and @attr is what the engine has, newer than it was: what
+ * was in a view may have got into the engine since the caller asked that.
+ */
 bool msnap_fs_direct_attr(struct fs *fs, uint64_t node, struct msnap_attr *attr);
 
 /* A file descriptor of the view that has the contents of @node, for reading, which

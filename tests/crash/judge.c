@@ -61,11 +61,12 @@ static void first_line(void *arg, const char *line)
 		snprintf(why, 300, "%s", line);
 }
 
-int judge_check(struct msnap_pool *pool, char *why, size_t size)
+int judge_check(struct msnap_pool *pool, bool data, char *why, size_t size)
 {
 	struct msnap_check_result res;
 	char line[300] = "";
-	int err = msnap_check(pool, MSNAP_CHECK_DATA, first_line, line, &res);
+	int err = msnap_check(pool, data ? MSNAP_CHECK_DATA : 0, first_line, line,
+			      &res);
 
 	if (!err && !res.nr_errors)
 		return 0;
@@ -77,11 +78,12 @@ int judge_check(struct msnap_pool *pool, char *why, size_t size)
 	return -1;
 }
 
-static int check(struct judge *j, struct msnap_pool *pool, const char *when)
+static int check(struct judge *j, struct msnap_pool *pool, bool data,
+		 const char *when)
 {
 	char why[400];
 
-	if (judge_check(pool, why, sizeof(why)))
+	if (judge_check(pool, data, why, sizeof(why)))
 		return wrong(j, "%s: %s", when, why);
 	return 0;
 }
@@ -117,7 +119,7 @@ static int previous_root(struct judge *j, struct scratch *s, const struct verdic
 	if (want) {
 		ret = compare(j, pool, want, "previous root");
 		if (!ret)
-			ret = check(j, pool, "previous root");
+			ret = check(j, pool, false, "previous root");
 		if (!ret && j->nr_bad_log)
 			ret = wrong(j, "previous root: damage was logged");
 	}
@@ -143,7 +145,7 @@ static int newest_root(struct judge *j, struct msnap_pool *pool,
 		return wrong(j, "opening it finds damage");
 	if (compare(j, pool, j->found, "after the crash"))
 		return -1;
-	return check(j, pool, "after the crash");
+	return check(j, pool, true, "after the crash");
 }
 
 /* ---- is it alive? ------------------------------------------------------------------------ */
@@ -160,7 +162,7 @@ static int new_writes(struct judge *j, struct msnap_pool *pool)
 			continue;
 		if (ret == -ENOSPC) {
 			j->nr_full++;
-			return check(j, pool, "full");
+			return check(j, pool, true, "full");
 		}
 		op_print(&state_alive_op[i], text, sizeof(text));
 		return wrong(j, "new write: %s returns %ld, not %ld", text, ret,
@@ -168,7 +170,7 @@ static int new_writes(struct judge *j, struct msnap_pool *pool)
 	}
 	if (compare(j, pool, after, "after new writes"))
 		return -1;
-	return check(j, pool, "after new writes");
+	return check(j, pool, false, "after new writes");
 }
 
 int judge_image(struct judge *j, struct scratch *s, const struct verdict *v)

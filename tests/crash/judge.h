@@ -35,8 +35,9 @@ struct judge {
 /* 0, or -1 with j->why.  The scratch memory is changed. */
 int judge_image(struct judge *j, struct scratch *s, const struct verdict *v);
 
-/* Run the checker; 0, or -1 with @why. */
-int judge_check(struct msnap_pool *pool, char *why, size_t size);
+/* Run the checker; 0, or -1 with @why.  @data: contents, too.  (What has a name is
+ * verified in any case, when it is read to be compared.) */
+int judge_check(struct msnap_pool *pool, bool data, char *why, size_t size);
 
 void judge_done(struct judge *j);
 

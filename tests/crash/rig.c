@@ -472,7 +472,7 @@ static void check_end(struct rig *rig)
 
 	if (rig_op(rig, &settle) || rig_op(rig, &commit))
 		return;
-	if (judge_check(rig->pool, why, sizeof(why))) {
+	if (judge_check(rig->pool, true, why, sizeof(why))) {
 		violation(rig, "at the end: %s", why);
 		return;
 	}

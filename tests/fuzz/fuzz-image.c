@@ -4,8 +4,8 @@
  *
  * An input is a program: which base image, how to open it, mutations of the image,
  * and calls to make.  Whatever it says, no call may crash, hang, leak or touch
- * memory that is not its own; and calls on a pool that the checker found sound leave
- * it sound.
+ * memory that is not its own; calls on a pool that the checker found sound leave it
+ * sound; and what was repaired needs no repair.
  *
  * With clang's libFuzzer (make fuzz) it searches for inputs.  Otherwise it is a
  * program that runs the files it is given, for AFL++ and to run a find again:
@@ -24,15 +24,9 @@
 #include <unistd.h>
 
 #include "cow/pool.h"
+#include "cow/repair.h"
 #include "exercise.h"
 #include "image.h"
-
-#if defined(__has_include)
-#if __has_include("cow/repair.h")
-#include "cow/repair.h"
-#define HAVE_REPAIR 1
-#endif
-#endif
 
 #define MAX_MUTATIONS 16
 
@@ -58,8 +52,9 @@ enum {
 	HOW_PREVIOUS = 4,
 	HOW_PAGES = 8,	 /* copies are not durable */
 	HOW_ABANDON = 16, /* no clean end */
-	HOW_REPAIR = 32,
-	HOW_AGAIN = 64, /* read what was left */
+	HOW_REPAIR = 32,  /* first, and without HOW_AGAIN */
+	HOW_AGAIN = 64,	  /* read what was left */
+	HOW_SAFELY = 128, /* repair only where nothing is given up */
 };
 
 static struct msnap_pool *open_pool(struct msnap_mem *mem, uint8_t how)
@@ -92,6 +87,75 @@ static void must_be_sound(struct msnap_pool *pool)
 	fuzz_check(pool, true);
 	fprintf(stderr, "fuzz-image: the pool was sound and is not any more\n");
 	abort();
+}
+
+/* ---- repairing ------------------------------------------------------------- */
+
+struct repairing {
+	bool safely;
+	unsigned nr; /* problems that were told */
+};
+
+static bool answer(void *arg, const struct msnap_problem *problem)
+{
+	struct repairing *r = arg;
+
+	r->nr++;
+	if (verbose)
+		fprintf(stderr, "  fsck: %s (%s)\n", problem->text,
+			problem->fix ? problem->fix : "nothing to be done");
+	return problem->safe || !r->safely;
+}
+
+static int fsck(struct msnap_mem *mem, struct repairing *r,
+		struct msnap_fsck_result *res)
+{
+	struct msnap_fsck_args args = {
+		.flags = MSNAP_FSCK_FORCE | MSNAP_FSCK_DATA,
+		.found = answer,
+		.arg = r,
+	};
+	struct msnap_why why;
+	int err;
+
+	mem->copy_is_durable = true;
+	mem->read_only = false;
+	err = msnap_fsck_mem(mem, "image", &args, res, &why);
+	if (err && verbose)
+		fprintf(stderr, "  fsck: %s\n", why.text);
+	return err;
+}
+
+/* Whatever was wrong, a second pass finds nothing; and so does the checker. */
+static void must_be_repaired(struct msnap_mem *mem)
+{
+	struct repairing r = { .safely = false };
+	struct msnap_fsck_result res;
+	struct msnap_pool *pool;
+
+	if (verbose)
+		fprintf(stderr, "  second pass\n");
+	if (fsck(mem, &r, &res) || r.nr || res.nr_left) {
+		fprintf(stderr, "fuzz-image: the second pass is not clean\n");
+		abort();
+	}
+	pool = open_pool(mem, HOW_REBUILD);
+	if (!pool || damage) {
+		fprintf(stderr, "fuzz-image: the repaired pool is damaged\n");
+		abort();
+	}
+	must_be_sound(pool);
+	msnap_pool_abandon(pool);
+}
+
+static void repair(struct msnap_mem *mem, bool safely)
+{
+	struct repairing r = { .safely = safely };
+	struct msnap_fsck_result res;
+
+	if (!fsck(mem, &r, &res) && !safely)
+		must_be_repaired(mem);
+	damage = false;
 }
 
 static void use(struct msnap_pool *pool, struct fuzz_input *in)
@@ -127,6 +191,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (nr-- && in.left)
 		fuzz_image_mutate(&in);
 	fuzz_image_seal();
+	if (how & HOW_REPAIR && !(how & HOW_AGAIN))
+		repair(mem, how & HOW_SAFELY);
 	pool = open_pool(mem, how);
 	if (!pool)
 		return 0;

@@ -6,6 +6,7 @@
  *	make-image DAMAGE IMAGE		make it
  *	make-image -v DAMAGE IMAGE	is what was not damaged still there, and can
  *					the pool be used?
+ *	make-image -c DAMAGE IMAGE	crash in the middle of its repair, everywhere
  *
  * A description has one command a line; what begins with # is a comment.  Commands
  * that change records are carried out in the open pool, by way of its trees, so that
@@ -20,6 +21,7 @@
 #include "base.h"
 #include "cow/commit.h"
 #include "cow/csum.h"
+#include "crash.h"
 
 #define BLK MSNAP_BLOCK_SIZE
 #define MAX_WORDS 8
@@ -867,12 +869,26 @@ static int verify(const char *damage, const char *image)
 	return bad ? 1 : 0;
 }
 
+static int crash(const char *damage, const char *image)
+{
+	const char *halves = getenv("HALVES");
+	unsigned nr, bad;
+
+	run_file(damage, AFTER);
+	bad = image_crash(image, is_lost, halves ? strtoul(halves, NULL, 10) : 1,
+			  &nr);
+	printf("%u crash images\n", nr);
+	return bad ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 4 && !strcmp(argv[1], "-v"))
 		return verify(argv[2], argv[3]);
+	if (argc == 4 && !strcmp(argv[1], "-c"))
+		return crash(argv[2], argv[3]);
 	if (argc != 3) {
-		fprintf(stderr, "usage: make-image [-v] DAMAGE IMAGE\n");
+		fprintf(stderr, "usage: make-image [-v|-c] DAMAGE IMAGE\n");
 		return 99;
 	}
 	make(argv[1], argv[2]);

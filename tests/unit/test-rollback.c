@@ -459,6 +459,445 @@ START_TEST(directories_by_chance)
 }
 END_TEST
 
+/* ---- one file -------------------------------------------------------------------------------------- */
+
+static uint64_t dir, sub, file;
+
+/* d/ has f with an xattr and a link g, and s/ with x. */
+static void make_tree(void)
+{
+	pool_make(16);
+	dir = mk_dir(ROOT, "d");
+	file = mk_file(dir, "f");
+	put_bytes(file, 0, 50000, 1);
+	ok(msnap_xattr_set(pool, file, "user.x", "abc", 3, 0));
+	mk_link(file, dir, "g");
+	sub = mk_dir(dir, "s");
+	put_bytes(mk_file(sub, "x"), 0, 100, 2);
+}
+
+START_TEST(a_file_that_changed)
+{
+	struct msnap_attr a = { .mode = 0400, .uid = 5 }, out;
+	uint64_t snap;
+
+	make_tree();
+	snap = snap_file("s", dir, "f");
+	put_bytes(file, 1000, 100000, 9);
+	ok(msnap_setattr(pool, file, &a, MSNAP_SET_MODE | MSNAP_SET_UID, &out));
+	ok(msnap_xattr_set(pool, file, "user.x", "other", 5, 0));
+	ok(msnap_xattr_set(pool, file, "user.y", "new", 3, 0));
+	ok(roll(snap, dir, "f"));
+	must(msnap_idmap_find(&told_ino, file));
+	must(find(msnap_live(dir), "f") == file);
+	must(has_bytes(msnap_live(file), 0, 50000, 1));
+	must(size_of(file) == 50000);
+	out = attr_of(msnap_live(file));
+	must(out.mode == (S_IFREG | 0644) && out.uid == 0 && out.nlink == 2);
+	must(msnap_xattr_list(pool, msnap_live(file), NULL, 0) == 7);
+	must(has_bytes(msnap_live(find(msnap_live(dir), "g")), 0, 50000, 1));
+	pool_ok();
+	pool_crash(0);
+	must(has_bytes(msnap_live(file), 0, 50000, 1)); /* durable */
+	/* The snapshot is what it was, again and again. */
+	put_bytes(file, 0, 100, 7);
+	must(has_bytes(in_snap(snap, file), 0, 50000, 1));
+	ok(roll(snap, dir, "f"));
+	must(has_bytes(msnap_live(file), 0, 50000, 1));
+	ok(msnap_snap_delete(pool, snap));
+	pool_settled_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(a_file_that_was_deleted)
+{
+	uint64_t snap;
+
+	make_tree();
+	snap = snap_dir("s", ROOT);
+	rm(dir, "g");
+	rm(dir, "f");
+	ok(roll(snap, dir, "f"));
+	must(was_told(dir, "f"));
+	must(find(msnap_live(dir), "f") == file); /* with the number it had */
+	must(attr_of(msnap_live(file)).nlink == 1);
+	must(has_bytes(msnap_live(file), 0, 50000, 1));
+	must(msnap_xattr_list(pool, msnap_live(file), NULL, 0) == 7);
+	pool_ok();
+	/* Deleted, but open: it gets its name back. */
+	unlink_only(dir, "f");
+	put_bytes(file, 0, 100, 5);
+	ok(roll(snap, dir, "f"));
+	must(find(msnap_live(dir), "f") == file);
+	must(has_bytes(msnap_live(file), 0, 50000, 1));
+	ok(msnap_evict(pool, file));
+	must(find(msnap_live(dir), "f") == file);
+	pool_settled_ok();
+	pool_gone();
+}
+END_TEST
+
+/* An editor writes a new file and renames it over the old. */
+START_TEST(a_file_that_was_replaced)
+{
+	uint64_t snap, ino;
+
+	make_tree();
+	rm(dir, "g");
+	snap = snap_file("s", dir, "f");
+	ino = mk_file(dir, "tmp");
+	put_bytes(ino, 0, 300, 5);
+	mv(dir, "tmp", dir, "f");
+	ok(roll(snap, dir, "f"));
+	must(has_bytes(msnap_live(find(msnap_live(dir), "f")), 0, 50000, 1));
+	must(!find(msnap_live(dir), "tmp"));
+	must(attr_of(msnap_live(dir)).size == 2);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(a_file_that_was_renamed)
+{
+	uint64_t snap, ino;
+
+	make_tree();
+	rm(dir, "g");
+	snap = snap_file("s", dir, "f");
+	mv(dir, "f", ROOT, "elsewhere");
+	put_bytes(file, 0, 100, 5);
+	ok(roll(snap, dir, "f"));
+	ino = find(msnap_live(dir), "f");
+	must(ino && ino != file);
+	must(has_bytes(msnap_live(ino), 0, 50000, 1));
+	must(has_bytes(msnap_live(file), 0, 100, 5));
+	must(find(msnap_live(ROOT), "elsewhere") == file);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(a_file_of_another_type)
+{
+	uint64_t snap, ino;
+	char to[20];
+
+	make_tree();
+	mk_symlink(dir, "l", "target");
+	snap = snap_dir("s", dir);
+	rm(dir, "f");
+	ino = mk_symlink(dir, "f", "elsewhere");
+	rm(dir, "l");
+	put_bytes(mk_file(dir, "l"), 0, 100, 4);
+	ok(roll(snap, dir, "f"));
+	must(msnap_idmap_find(&told_ino, ino) && was_told(dir, "f"));
+	must(has_bytes(msnap_live(find(msnap_live(dir), "f")), 0, 50000, 1));
+	ok(roll(snap, dir, "l"));
+	must(msnap_readlink(pool, msnap_live(find(msnap_live(dir), "l")), to,
+			    20) == 6);
+	must(!memcmp(to, "target", 6));
+	evict_all();
+	pool_settled_ok();
+	/* A directory is not replaced by a file. */
+	rm(dir, "f");
+	mk_dir(dir, "f");
+	fails(-EISDIR, roll(snap, dir, "f"));
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(refused)
+{
+	uint64_t snap, part, view;
+
+	make_tree();
+	part = snap_file("p", dir, "f");
+	snap = snap_dir("s", dir);
+	mk_file(dir, "later");
+	view = pool_view();
+	fails(-ENOENT, roll(99, ROOT, NULL));
+	fails(-ENOENT, roll(0, ROOT, NULL));
+	fails(-ENOENT, roll(snap, ROOT, NULL));
+	fails(-ENOENT, roll(snap, dir, "later"));
+	fails(-EISDIR, roll(snap, dir, "s"));
+	fails(-EINVAL, roll(snap, dir, ""));
+	fails(-ENOENT, roll(part, sub, NULL));
+	fails(-ENOENT, roll(part, dir, "g"));
+	fails(-ENOTDIR, roll(snap, file, NULL));
+	must(nr_told == 0 && told_ino.nr == 0);
+	must(pool_view() == view);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+/* ---- a directory ------------------------------------------------------------------------------------- */
+
+/* Of chosen entries: these, and nothing else is lost. */
+START_TEST(chosen_entries)
+{
+	struct msnap_snap_item items[2] = { { .name = "f", .len = 1 },
+					    { .name = "g", .len = 1 } };
+	uint64_t snap, other;
+
+	make_tree();
+	items[0].dir = items[1].dir = dir;
+	ok(msnap_snap_create(pool, "s", "", 0, items, 2, &snap));
+	rm(dir, "f");
+	put_bytes(file, 0, 100, 5);
+	other = mk_file(dir, "other");
+	ok(roll(snap, dir, NULL));
+	must(has_bytes(msnap_live(find(msnap_live(dir), "f")), 0, 50000, 1));
+	must(has_bytes(msnap_live(find(msnap_live(dir), "g")), 0, 50000, 1));
+	must(find(msnap_live(dir), "other") == other);
+	must(find(msnap_live(dir), "s") == sub);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(a_directory_full_of_new_things)
+{
+	uint64_t snap, new;
+	unsigned i;
+
+	make_tree();
+	snap = snap_dir("s", dir);
+	new = mk_dir(dir, "new");
+	for (i = 0; i < 500; i++) {
+		char name[8];
+
+		sprintf(name, "%u", i);
+		mk_file(i % 2 ? new : mk_dir(new, name), i % 2 ? name : "x");
+	}
+	ok(msnap_xattr_set(pool, new, "user.x", "1", 1, 0));
+	ok(roll(snap, dir, NULL));
+	same_tree(in_snap(snap, dir), msnap_live(dir), true);
+	pool_ok();
+	must(attr_of(msnap_live(new)).nlink == 0); /* still open */
+	evict_all();
+	fails(-ENOENT, msnap_getattr(pool, msnap_live(new),
+				     &(struct msnap_attr){ 0 }));
+	pool_settled_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(a_directory_moved_out)
+{
+	uint64_t snap, x, now;
+
+	make_tree();
+	snap = snap_dir("s", dir);
+	x = find(msnap_live(sub), "x");
+	mv(dir, "s", ROOT, "away");
+	put_bytes(x, 0, 100, 9);
+	ok(roll(snap, dir, NULL));
+	now = find(msnap_live(dir), "s");
+	must(now && now != sub);
+	must(has_bytes(msnap_live(find(msnap_live(now), "x")), 0, 100, 2));
+	must(has_bytes(msnap_live(x), 0, 100, 9));
+	must(find(msnap_live(ROOT), "away") == sub);
+	same_tree(in_snap(snap, dir), msnap_live(dir), true);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(a_directory_turned_inside_out)
+{
+	uint64_t snap, t;
+
+	make_tree();
+	t = mk_dir(sub, "t");
+	snap = snap_dir("s", dir);
+	mv(sub, "t", ROOT, "t");
+	mv(dir, "s", t, "s");
+	mv(ROOT, "d", find(msnap_live(t), "s"), "d");
+	/* t/s/d: what was below is now above. */
+	ok(roll(snap, dir, NULL));
+	same_tree(in_snap(snap, dir), msnap_live(dir), true);
+	must(find(msnap_live(ROOT), "t") == t);
+	must(find(msnap_live(sub), "d") == dir);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(links_across_the_edge)
+{
+	uint64_t snap, ino;
+
+	make_tree();
+	mk_link(file, ROOT, "out");
+	snap = snap_dir("s", dir);
+	rm(dir, "f");
+	mk_link(file, sub, "in");
+	put_bytes(file, 0, 100, 5);
+	ok(roll(snap, dir, NULL));
+	must(find(msnap_live(dir), "f") == file);
+	must(find(msnap_live(ROOT), "out") == file);
+	must(attr_of(msnap_live(file)).nlink == 3);
+	must(has_bytes(msnap_live(file), 0, 50000, 1));
+	pool_ok();
+	/* Only the link outside is left. */
+	rm(dir, "f");
+	rm(dir, "g");
+	put_bytes(file, 0, 100, 6);
+	ok(roll(snap, dir, NULL));
+	ino = find(msnap_live(dir), "f");
+	must(ino != file && find(msnap_live(dir), "g") == ino);
+	must(attr_of(msnap_live(ino)).nlink == 2);
+	must(attr_of(msnap_live(file)).nlink == 1);
+	must(has_bytes(msnap_live(file), 0, 100, 6));
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+START_TEST(a_directory_of_a_snapshot_of_everything)
+{
+	uint64_t snap, top;
+
+	make_tree();
+	top = mk_file(ROOT, "top");
+	snap = snap_dir("all", ROOT);
+	rm(sub, "x");
+	put_bytes(file, 0, 100, 8);
+	put_bytes(top, 0, 100, 8);
+	ok(roll(snap, sub, NULL));
+	must(find(msnap_live(sub), "x"));
+	must(has_bytes(msnap_live(file), 0, 100, 8));
+	ok(roll(snap, dir, NULL));
+	must(has_bytes(msnap_live(file), 0, 50000, 1));
+	must(has_bytes(msnap_live(top), 0, 100, 8));
+	same_tree(in_snap(snap, dir), msnap_live(dir), true);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
+/* ---- everything ------------------------------------------------------------------------------------------ */
+
+START_TEST(everything_with_open_files)
+{
+	uint64_t snap, old, new, later, tmp, nr_free;
+
+	make_tree();
+	old = mk_file(ROOT, "old");
+	put_bytes(old, 0, 5000, 3);
+	unlink_only(ROOT, "old"); /* open, without a name, then as now */
+	snap = snap_dir("all", ROOT);
+	nr_free = pool_free_blks();
+	new = mk_file(ROOT, "new");
+	put_bytes(new, 0, 5000, 4);
+	later = mk_file(ROOT, "later");
+	unlink_only(ROOT, "later");
+	tmp = mk_tmpfile();
+	put_bytes(tmp, 0, 5000, 5);
+	ok(msnap_unlink(pool, dir, "f", 1, false, &(struct msnap_attr){ 0 }));
+	ok(msnap_unlink(pool, dir, "g", 1, false, &(struct msnap_attr){ 0 }));
+	put_bytes(file, 0, 100, 6);
+	ok(roll(snap, ROOT, NULL));
+	pool_ok();
+	must(find(msnap_live(dir), "f") == file);
+	must(attr_of(msnap_live(file)).nlink == 2);
+	must(has_bytes(msnap_live(file), 0, 50000, 1));
+	must(!find(msnap_live(ROOT), "new"));
+	/* Those who have them open go on. */
+	must(has_bytes(msnap_live(new), 0, 5000, 4));
+	must(attr_of(msnap_live(new)).nlink == 0);
+	must(has_bytes(msnap_live(tmp), 0, 5000, 5));
+	must(has_bytes(msnap_live(old), 0, 5000, 3));
+	put_bytes(new, 0, 10, 7);
+	ok(msnap_link(pool, new, ROOT, "saved", 5, &(struct msnap_attr){ 0 }));
+	must(attr_of(msnap_live(later)).nlink == 0);
+	pool_ok();
+	evict_all();
+	must(has_bytes(msnap_live(file), 0, 50000, 1));
+	must(find(msnap_live(ROOT), "saved") == new);
+	pool_settled_ok();
+	rm(ROOT, "saved");
+	must(pool_free_blks() + 8 >= nr_free);
+	pool_crash(0);
+	pool_ok();
+	must(mk_file(ROOT, "next") > tmp); /* numbers are not used again */
+	pool_gone();
+}
+END_TEST
+
+/* What costs is what changed. */
+START_TEST(everything_of_much)
+{
+	uint64_t snap, big, i;
+	struct msnap_space_stat a, b;
+
+	make_tree();
+	big = mk_dir(ROOT, "big");
+	for (i = 0; i < 5000; i++) {
+		char name[24];
+
+		sprintf(name, "n%u", (unsigned)i);
+		mk_file(big, name);
+	}
+	snap = snap_dir("all", ROOT);
+	put_bytes(file, 0, 100, 9);
+	mk_file(big, "one more");
+	rm(big, "n77");
+	ok(msnap_commit(pool));
+	msnap_space_stat(pool->space, &a);
+	ok(roll(snap, ROOT, NULL));
+	msnap_space_stat(pool->space, &b);
+	must(a.nr_free < b.nr_free + 40);
+	must(nr_told < 10 && told_ino.nr < 10);
+	must(was_told(big, "one more") && was_told(big, "n77"));
+	must(msnap_idmap_find(&told_ino, file));
+	must(attr_of(msnap_live(big)).size == 5000);
+	evict_all();
+	pool_settled_ok();
+	same_tree(in_snap(snap, ROOT), msnap_live(ROOT), true);
+	pool_gone();
+}
+END_TEST
+
+/* Back and forth between several. */
+START_TEST(back_and_forth)
+{
+	uint64_t snap[5];
+	unsigned i;
+
+	make_tree();
+	for (i = 0; i < 5; i++) {
+		char name[8];
+
+		sprintf(name, "s%u", i);
+		put_bytes(file, i * 1000, 1000, 100 + i);
+		mk_file(sub, name);
+		snap[i] = snap_dir(name, ROOT);
+	}
+	for (i = 0; i < 40; i++) {
+		unsigned k = rnd(5);
+
+		ok(roll(snap[k], ROOT, NULL));
+		same_tree(in_snap(snap[k], ROOT), msnap_live(ROOT), true);
+		if (rnd(2))
+			put_bytes(file, 0, 100, i);
+		if (rnd(2))
+			evict_all();
+		if (rnd(4) == 0)
+			pool_crash(0);
+		pool_ok();
+	}
+	evict_all();
+	for (i = 0; i < 5; i++)
+		ok(msnap_snap_delete(pool, snap[i]));
+	pool_settled_ok();
+	pool_gone();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rollback");
@@ -467,6 +906,21 @@ int main(void)
 	tcase_set_timeout(tc, 300);
 	tcase_add_loop_test(tc, everything_by_chance, 1, 4);
 	tcase_add_loop_test(tc, directories_by_chance, 1, 4);
+	tcase_add_test(tc, a_file_that_changed);
+	tcase_add_test(tc, a_file_that_was_deleted);
+	tcase_add_test(tc, a_file_that_was_replaced);
+	tcase_add_test(tc, a_file_that_was_renamed);
+	tcase_add_test(tc, a_file_of_another_type);
+	tcase_add_test(tc, refused);
+	tcase_add_test(tc, chosen_entries);
+	tcase_add_test(tc, a_directory_full_of_new_things);
+	tcase_add_test(tc, a_directory_moved_out);
+	tcase_add_test(tc, a_directory_turned_inside_out);
+	tcase_add_test(tc, links_across_the_edge);
+	tcase_add_test(tc, a_directory_of_a_snapshot_of_everything);
+	tcase_add_test(tc, everything_with_open_files);
+	tcase_add_test(tc, everything_of_much);
+	tcase_add_test(tc, back_and_forth);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

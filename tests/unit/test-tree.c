@@ -13,6 +13,7 @@
 #define NR_KEYS 6000
 #define PER_INO 50
 #define FIRST 1000 /* inode */
+#define NEXT 100000 /* above all of them */
 #define NR_SNAPS 4
 
 /* What a tree must hold: a value is its length (0: no record) and a seed. */
@@ -262,6 +263,7 @@ static void against_model(uint64_t seed, unsigned grow)
 	uint64_t nr_free;
 
 	pool_make(64);
+	pool->next_ino = NEXT;
 	nr_free = pool_free_blks();
 	random_run(seed, 1000, grow);
 	pool_reopen(0); /* every node is verified anew */

@@ -188,8 +188,9 @@ START_TEST(names_of_one_hash)
 {
 	unsigned i;
 
-	start();
+	pool_make(16);
 	pool->hash_seed = SEED;
+	ino = mk_file(ROOT, "f");
 	for (i = 0; i < 2; i++) {
 		const char *a = twins[i][0], *b = twins[i][1];
 
