@@ -10,12 +10,11 @@ Row = collections.namedtuple("Row", "computing kept space")
 HEAD = (("", "compute", "compute", "save", "snapshot", "", "space", "space"),
         ("stage", "memory", "mapped", "+load", "+clone", "ratio", "old", "here"))
 NOTES = """\
-compute   on arrays in memory, the old way; on mapped files, here. Mapped includes
-          reading what is not in memory yet, and changed pages that go to the pool:
-          compare the sums.
-+load     the old way: np.save and fsync; np.load, from the disk, of what is needed
-+clone    here; also the rollback, and copying the counts into the filesystem
-space     that the results of the stage take
+compute  the old way on arrays in memory, here on mapped files, where it includes
+         reading them, and changed pages on their way to the pool: mind the sums
++load    the old way: np.save and fsync; np.load of what is needed, from disk
++clone   here; with the rollback, and copying the counts into the filesystem
+space    taken by the results of the stage
 """
 
 
@@ -78,6 +77,6 @@ def show(old, new, disk):
     print()
     print(NOTES)
     sum_old = all_old.computing + all_old.kept
-    print("The sums: %s the old way (%s if every load were from the page cache), "
+    print("All of it: %s the old way (%s if files were still in the page cache),\n"
           "%s here." % (seconds(sum_old), seconds(sum_old - disk),
                         seconds(all_new.computing + all_new.kept)))

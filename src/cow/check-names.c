@@ -14,359 +14,53 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "check.h"
+#include "check-names.h"
 #include "csum.h"
 
 #define PROGRESS_INODES 1024 /* between two reports */
 
-struct names {
-	struct msnap_checking *c;
-	struct msnap_pool *pool;
-	const char *where;
-	uint64_t snap; /* 0: live */
-	bool whole;    /* the tree is: it was checked */
-	bool complete; /* every inode has all its names here */
-	uint64_t top;  /* the directory that gets lost+found */
-	struct msnap_tree *ns;	   /* the live one, or: */
-	struct msnap_tree of_snap;
-	struct msnap_idmap links; /* inode -> names found */
-	struct msnap_idmap reach; /* directory -> the climb that came by first */
-	uint64_t nr_inodes;
-	int nr_made; /* inodes made by repairs, less those deleted, of a snapshot */
-};
-
-typedef unsigned long long ull;
-
-/* ---- reading records ---------------------------------------------------------------- */
-
-struct record {
-	struct msnap_key key;
-	unsigned len;
-	union {
-		uint8_t val[MSNAP_VAL_MAX];
-		struct msnap_inode in;
-		struct msnap_dirent de;
-		struct msnap_xattr xa;
-		struct msnap_snap sn;
-	};
-};
-
-/* The first record at or behind @from.  -ENOENT. */
-static int find(struct msnap_pool *pool, const struct msnap_tree *tree,
-		struct msnap_key from, struct record *r)
-{
-	struct msnap_cursor cur;
-	const void *val;
-	int err = msnap_cursor_seek(pool, tree, from, &cur);
-
-	if (err)
-		return err;
-	r->key = msnap_cursor_key(&cur);
-	val = msnap_cursor_val(&cur, &r->len);
-	memcpy(r->val, val, r->len);
-	return 0;
-}
-
-/* The same among the records of one kind of one inode. */
-static int find_of(struct names *n, uint64_t ino, unsigned kind, uint64_t rest,
-		   struct record *r)
-{
-	int err = find(n->pool, n->ns, msnap_ns_key(ino, kind, rest), r);
-
-	if (!err && (r->key.hi != ino || r->key.lo >> 56 != kind))
-		err = -ENOENT;
-	return err;
-}
-
-static bool has(struct names *n, uint64_t ino, unsigned kind)
-{
-	struct record r;
-
-	return !find_of(n, ino, kind, 0, &r);
-}
-
-static uint64_t rest_of(struct msnap_key key)
-{
-	return key.lo & ~(0xffull << 56);
-}
-
-/* ---- changing them ------------------------------------------------------------------ */
-
-/* The snapshot's record follows its tree. */
-static int store_root(struct names *n)
-{
-	struct msnap_pool *pool = n->pool;
-	struct msnap_key key = { (uint64_t)MSNAP_CAT_SNAP << 56 | n->snap, 0 };
-	struct record r;
-	int err = n->snap ? find(pool, &pool->catalog, key, &r) : -ENOENT;
-
-	if (err)
-		return n->snap ? err : 0;
-	r.sn.ns = msnap_ptr_store(n->ns->root);
-	r.sn.nr_inodes = put64(get64(r.sn.nr_inodes) + n->nr_made);
-	n->nr_made = 0;
-	return msnap_tree_put(pool, &pool->catalog, key, r.val, r.len,
-			      MSNAP_PUT_OLD);
-}
-
-typedef int change_fn(struct names *n, void *arg);
-
-static int run(struct names *n, change_fn *fn, void *arg)
-{
-	int err = fn(n, arg);
-
-	return err ? err : store_root(n);
-}
-
-/* One repair: an operation of its own. */
-static int change(struct names *n, change_fn *fn, void *arg)
-{
-	struct msnap_tree was = n->of_snap;
-	int err = msnap_op_begin(n->pool, MSNAP_OP_BLOCKS | MSNAP_OP_RESERVE);
-
-	if (!err)
-		err = msnap_op_end(n->pool, MSNAP_GUARD(run(n, fn, arg)));
-	if (err)
-		n->of_snap = was;
-	return err;
-}
-
-struct range {
-	struct msnap_key lo, hi;
-};
-
-static int cut_fn(struct names *n, void *arg)
-{
-	struct range *r = arg;
-
-	return msnap_tree_cut(n->pool, n->ns, r->lo, r->hi, NULL);
-}
-
-static int cut_kind(struct names *n, uint64_t ino, unsigned kind)
-{
-	struct range r = { msnap_ns_key(ino, kind, 0),
-			   msnap_ns_key(ino, kind, ~(0xffull << 56)) };
-
-	return change(n, cut_fn, &r);
-}
-
-static void count_inode(struct names *n, int nr)
-{
-	if (n->snap)
-		n->nr_made += nr;
-	else
-		n->pool->nr_inodes += nr;
-}
-
-static int erase_fn(struct names *n, void *arg)
-{
-	uint64_t *ino = arg;
-
-	count_inode(n, -1);
-	return msnap_inode_erase(n->pool, n->ns, *ino);
-}
-
-static int put_fn(struct names *n, void *arg)
-{
-	struct record *r = arg;
-
-	return msnap_tree_put(n->pool, n->ns, r->key, r->val, r->len, MSNAP_PUT_ANY);
-}
-
-static int put_inode(struct names *n, uint64_t ino, const struct msnap_inode *in)
-{
-	struct record r = { .key = msnap_ns_key(ino, MSNAP_NS_INODE, 0),
-			    .len = sizeof(*in), .in = *in };
-
-	return change(n, put_fn, &r);
-}
-
-/* The directory's own counts follow its entries; @nr is -1, 0 or 1. */
-static int count_in(struct names *n, uint64_t dir, int nr, uint8_t type)
-{
-	struct msnap_inode in;
-	int err = msnap_inode_get(n->pool, n->ns, dir, &in);
-
-	if (err)
-		return err == -ENOENT ? 0 : err;
-	in.size = put64(get64(in.size) + nr);
-	if (type == DT_DIR)
-		in.nlink = put32(get32(in.nlink) + nr);
-	return msnap_inode_put(n->pool, n->ns, dir, &in, MSNAP_PUT_OLD);
-}
-
-static int unname_fn(struct names *n, void *arg)
-{
-	struct record *r = arg;
-	int err = msnap_tree_take(n->pool, n->ns, r->key);
-
-	return err ? err : count_in(n, r->key.hi, -1, r->de.type);
-}
-
-/* Put an entry where its name is looked for. */
-static int rehash_fn(struct names *n, void *arg)
-{
-	struct record *r = arg;
-	int err = msnap_tree_take(n->pool, n->ns, r->key);
-
-	return err ? err : msnap_dirent_add(n->pool, n->ns, r->key.hi, r->de.name,
-					    r->de.len, get64(r->de.ino), r->de.type);
-}
-
-/* ---- new directories, and lost+found -------------------------------------------------- */
-
-/* Those that are made again were counted already. */
-static int make_dir(struct names *n, uint64_t ino, uint64_t parent, uint32_t mode)
-{
-	struct msnap_inode in = { .mode = put32(S_IFDIR | mode),
-				  .nlink = put32(2), .uid = put32(geteuid()),
-				  .gid = put32(getegid()), .parent = put64(parent),
-				  .version = put64(1) };
-
-	in.atime = in.mtime = in.ctime = in.btime = msnap_time_now();
-	return msnap_inode_put(n->pool, n->ns, ino, &in, MSNAP_PUT_NEW);
-}
-
-static int make_root_fn(struct names *n, void *arg)
-{
-	uint64_t *ino = arg;
-
-	return make_dir(n, *ino, *ino, 0755);
-}
-
-/* A directory that has entries.  Who names it will tell its parent. */
-static int make_again_fn(struct names *n, void *arg)
-{
-	uint64_t *ino = arg;
-
-	return make_dir(n, *ino, n->top, 0700);
-}
-
-static int set_links(struct names *n, uint64_t ino, uint64_t nr)
-{
-	uint64_t *links = msnap_idmap_at(&n->links, ino);
-
-	if (!links)
-		return -ENOMEM;
-	*links = nr;
-	return 0;
-}
-
-static int add_name(struct names *n, uint64_t dir, const char *name, uint64_t ino,
-		    uint8_t type)
-{
-	int err = msnap_dirent_add(n->pool, n->ns, dir, name, strlen(name), ino,
-				   type);
-
-	if (!err)
-		err = count_in(n, dir, 1, type);
-	return err ? err : set_links(n, ino, 1);
-}
-
-static int make_lost(struct names *n, const char *name, uint64_t *ino)
-{
-	int err;
-
-	if (n->pool->next_ino >= MSNAP_MAX_INO)
-		return -ENOSPC;
-	*ino = n->pool->next_ino++;
-	count_inode(n, 1);
-	err = make_dir(n, *ino, n->top, 0700);
-	return err ? err : add_name(n, n->top, name, *ino, DT_DIR);
-}
-
-/* The directory for what lost its name; something else may be called lost+found. */
-static int lost_dir(struct names *n, uint64_t *ino)
-{
-	char name[32] = "lost+found";
-	struct msnap_key key;
-	unsigned i;
-	uint8_t type;
-
-	for (i = 1; i < 100; i++) {
-		int err = msnap_dirent_find(n->pool, n->ns, n->top, name,
-					    strlen(name), &key, ino, &type);
-
-		if (err == -ENOENT)
-			return make_lost(n, name, ino);
-		if (err || type == DT_DIR)
-			return err;
-		snprintf(name, sizeof(name), "lost+found.%u", i);
-	}
-	return -EEXIST;
-}
-
-static int attach_fn(struct names *n, void *arg)
-{
-	uint64_t *ino = arg, lost;
-	struct msnap_inode in;
-	char name[40];
-	unsigned i;
-	int err = msnap_inode_get(n->pool, n->ns, *ino, &in);
-
-	if (!err)
-		err = lost_dir(n, &lost);
-	if (err)
-		return err;
-	snprintf(name, sizeof(name), "#%llu", (ull)*ino);
-	for (i = 1; i < 100; i++) {
-		err = add_name(n, lost, name, *ino, IFTODT(get32(in.mode)));
-		if (err != -EEXIST)
-			break;
-		snprintf(name, sizeof(name), "#%llu.%u", (ull)*ino, i);
-	}
-	if (err)
-		return err;
-	if (S_ISDIR(get32(in.mode)))
-		in.parent = put64(lost);
-	else
-		in.nlink = put32(1);
-	return msnap_inode_put(n->pool, n->ns, *ino, &in, MSNAP_PUT_OLD);
-}
-
-/* ---- one inode's own records ------------------------------------------------------------ */
+/* ---- one inode's own records ---------------------------------------- */
 
 /* Records of an inode that is not there. */
-static int check_stray(struct names *n, uint64_t ino)
+static int check_stray(struct msnap_names *n, uint64_t ino)
 {
-	struct range all = { { ino, 0 }, { ino, UINT64_MAX } };
+	struct msnap_names_range all = { { ino, 0 }, { ino, UINT64_MAX } };
 
 	if (!(n->c->flags & MSNAP_CHECK_STRICT))
 		return 0;
-	if (has(n, ino, MSNAP_NS_DIRENT)) {
+	if (msnap_names_has(n, ino, MSNAP_NS_DIRENT)) {
 		if (!msnap_check_found(n->c, true, "make it again",
 				       "%s, inode %llu: a directory that has entries, "
 				       "but no inode", n->where, (ull)ino))
 			return 0;
-		return change(n, make_again_fn, &ino);
+		return msnap_names_change(n, msnap_names_make_again, &ino);
 	}
 	if (!msnap_check_found(n->c, true, "drop them",
 			       "%s, inode %llu: is not there, but has records",
 			       n->where, (ull)ino))
 		return 0;
-	return change(n, cut_fn, &all);
+	return msnap_names_change(n, msnap_names_cut, &all);
 }
 
 /* Records of a kind that only another type of inode has. */
-static int check_kind(struct names *n, uint64_t ino, unsigned kind, const char *what)
+static int check_kind(struct msnap_names *n, uint64_t ino, unsigned kind, const char *what)
 {
-	if (!has(n, ino, kind) ||
+	if (!msnap_names_has(n, ino, kind) ||
 	    !msnap_check_found(n->c, false, "drop them", "%s, inode %llu: %s",
 			       n->where, (ull)ino, what))
 		return 0;
-	return cut_kind(n, ino, kind);
+	return msnap_names_cut_kind(n, ino, kind);
 }
 
 /* How long is the target, as far as its pieces are all there? */
-static uint64_t target_len(struct names *n, uint64_t ino)
+static uint64_t target_len(struct msnap_names *n, uint64_t ino)
 {
 	uint64_t sum = 0, piece = 0;
-	struct record r;
+	struct msnap_record r;
 
-	while (!find_of(n, ino, MSNAP_NS_SYMLINK, piece, &r) &&
-	       rest_of(r.key) == piece) {
+	while (!msnap_names_find_of(n, ino, MSNAP_NS_SYMLINK, piece, &r) &&
+	       msnap_names_rest(r.key) == piece) {
 		sum += r.len;
 		if (r.len < MSNAP_CHUNK)
 			break;
@@ -375,7 +69,7 @@ static uint64_t target_len(struct names *n, uint64_t ino)
 	return sum;
 }
 
-static int check_symlink(struct names *n, uint64_t ino, struct msnap_inode *in)
+static int check_symlink(struct msnap_names *n, uint64_t ino, struct msnap_inode *in)
 {
 	uint64_t len = target_len(n, ino);
 
@@ -384,7 +78,7 @@ static int check_symlink(struct names *n, uint64_t ino, struct msnap_inode *in)
 				       "%s, inode %llu: a symbolic link without a "
 				       "target", n->where, (ull)ino))
 			return 0;
-		return change(n, erase_fn, &ino);
+		return msnap_names_change(n, msnap_names_erase, &ino);
 	}
 	if (len == get64(in->size) ||
 	    !msnap_check_found(n->c, true, "correct it",
@@ -392,7 +86,7 @@ static int check_symlink(struct names *n, uint64_t ino, struct msnap_inode *in)
 			       n->where, (ull)ino, (ull)len, (ull)get64(in->size)))
 		return 0;
 	in->size = put64(len);
-	return put_inode(n, ino, in);
+	return msnap_names_put_inode(n, ino, in);
 }
 
 static bool known_type(uint32_t mode)
@@ -401,13 +95,13 @@ static bool known_type(uint32_t mode)
 	       S_ISBLK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode);
 }
 
-/* ---- extended attributes ------------------------------------------------------------------ */
+/* ---- extended attributes -------------------------------------------- */
 
 /* Has the attribute that begins with @r all its pieces, and the key of its name? */
-static bool xattr_whole(struct names *n, uint64_t ino, const struct record *r)
+static bool xattr_whole(struct msnap_names *n, uint64_t ino, const struct msnap_record *r)
 {
-	uint64_t rest = rest_of(r->key), hash, have, total = get32(r->xa.len);
-	struct record piece;
+	uint64_t rest = msnap_names_rest(r->key), hash, have, total = get32(r->xa.len);
+	struct msnap_record piece;
 
 	if (rest & 0xff)
 		return false;
@@ -416,56 +110,82 @@ static bool xattr_whole(struct names *n, uint64_t ino, const struct record *r)
 		return false;
 	have = r->len - sizeof(r->xa) - r->xa.name_len;
 	while (have < total) {
-		if (find_of(n, ino, MSNAP_NS_XATTR, ++rest, &piece) ||
-		    rest_of(piece.key) != rest || !(rest & 0xff))
+		if (msnap_names_find_of(n, ino, MSNAP_NS_XATTR, ++rest, &piece) ||
+		    msnap_names_rest(piece.key) != rest || !(rest & 0xff))
 			return false;
 		have += piece.len;
 	}
 	if (have > total)
 		return false;
 	/* And none too many. */
-	return find_of(n, ino, MSNAP_NS_XATTR, rest + 1, &piece) ||
-	       rest_of(piece.key) >> 8 != rest >> 8;
+	return msnap_names_find_of(n, ino, MSNAP_NS_XATTR, rest + 1, &piece) ||
+	       msnap_names_rest(piece.key) >> 8 != rest >> 8;
 }
 
-static int check_xattrs(struct names *n, uint64_t ino)
+static int check_xattrs(struct msnap_names *n, uint64_t ino)
 {
 	uint64_t at = 0;
-	struct record r;
+	struct msnap_record r;
 	int err = 0;
 
-	while (!err && !find_of(n, ino, MSNAP_NS_XATTR, at, &r)) {
-		struct range all = { r.key, { ino, r.key.lo | 0xff } };
+	while (!err && !msnap_names_find_of(n, ino, MSNAP_NS_XATTR, at, &r)) {
+		struct msnap_names_range all = { r.key, { ino, r.key.lo | 0xff } };
 
-		at = (rest_of(r.key) | 0xff) + 1;
+		at = (msnap_names_rest(r.key) | 0xff) + 1;
 		if (!xattr_whole(n, ino, &r) &&
 		    msnap_check_found(n->c, false, "drop it",
 				      "%s, inode %llu: an extended attribute that is "
 				      "not whole", n->where, (ull)ino))
-			err = change(n, cut_fn, &all);
+			err = msnap_names_change(n, msnap_names_cut, &all);
 		if (at >> 56)
 			break;
 	}
 	return err;
 }
 
+/* The contents go to an inode of their own, which has no name yet; what they were in
+ * becomes a directory. */
+static int move_contents_fn(struct msnap_names *n, void *arg)
+{
+	struct msnap_inode in, *dir = arg;
+	uint64_t ino = n->pool->next_ino;
+	int err;
+
+	if (ino >= MSNAP_MAX_INO)
+		return -ENOSPC;
+	in = *dir;
+	dir->mode = put32(S_IFDIR | 0700);
+	dir->ext = (struct msnap_ref){ put64(0), put64(0) };
+	dir->nr_blk = dir->size = put64(0);
+	n->pool->next_ino++;
+	msnap_names_count(n, 1);
+	err = msnap_inode_put(n->pool, n->ns, ino, &in, MSNAP_PUT_NEW);
+	return err ? err : msnap_inode_put(n->pool, n->ns, n->top, dir,
+					   MSNAP_PUT_OLD);
+}
+
 /* Only directories have entries: an inode that has some is one, unless it has
  * contents, too. */
-static int check_is_dir(struct names *n, uint64_t ino, struct msnap_inode *in)
+static int check_is_dir(struct msnap_names *n, uint64_t ino, struct msnap_inode *in)
 {
+	if (get64(in->ext.blk) && ino == n->top && n->complete)
+		return msnap_check_found(n->c, true, "move its contents",
+					 "%s, inode %llu: must be a directory, but "
+					 "is a file", n->where, (ull)ino) ?
+			       msnap_names_change(n, move_contents_fn, in) : 0;
 	if (get64(in->ext.blk))
 		return check_kind(n, ino, MSNAP_NS_DIRENT,
 				  "is a file, but has entries");
-	if ((!has(n, ino, MSNAP_NS_DIRENT) && (ino != n->top || !n->complete)) ||
+	if ((!msnap_names_has(n, ino, MSNAP_NS_DIRENT) && (ino != n->top || !n->complete)) ||
 	    !msnap_check_found(n->c, true, "make it a directory",
 			       "%s, inode %llu: must be a directory, but is of type "
 			       "%o", n->where, (ull)ino, get32(in->mode) & S_IFMT))
 		return 0;
 	in->mode = put32(S_IFDIR | 0700);
-	return put_inode(n, ino, in);
+	return msnap_names_put_inode(n, ino, in);
 }
 
-static int check_parts(struct names *n, uint64_t ino)
+static int check_parts(struct msnap_names *n, uint64_t ino)
 {
 	struct msnap_inode in;
 	int err = msnap_inode_get(n->pool, n->ns, ino, &in);
@@ -482,7 +202,7 @@ static int check_parts(struct names *n, uint64_t ino)
 		return msnap_check_found(n->c, false, "delete it",
 					 "%s, inode %llu: of unknown type %o",
 					 n->where, (ull)ino, mode) ?
-			       change(n, erase_fn, &ino) : 0;
+			       msnap_names_change(n, msnap_names_erase, &ino) : 0;
 	if (!S_ISLNK(mode))
 		err = check_kind(n, ino, MSNAP_NS_SYMLINK,
 				 "is no symbolic link, but has a target");
@@ -493,21 +213,21 @@ static int check_parts(struct names *n, uint64_t ino)
 	return err;
 }
 
-/* ---- entries -------------------------------------------------------------------------------- */
+/* ---- entries -------------------------------------------------------- */
 
 /* Drop an entry, once it was said why. */
-static int drop_entry(struct names *n, struct record *r, const char *why)
+static int drop_entry(struct msnap_names *n, struct msnap_record *r, const char *why)
 {
 	if (!msnap_check_found(n->c, true, "drop it",
 			       "%s, directory %llu, entry \"%.*s\": %s", n->where,
 			       (ull)r->key.hi, r->de.len, r->de.name, why))
 		return 0;
-	return change(n, unname_fn, r);
+	return msnap_names_change(n, msnap_names_unname, r);
 }
 
 /* The entry was moved to where its name belongs.  1: behind us, so it is to be counted
  * now; 0: it is still to come. */
-static int moved_behind(struct names *n, struct record *r)
+static int moved_behind(struct msnap_names *n, struct msnap_record *r)
 {
 	struct msnap_key key;
 	uint64_t ino;
@@ -522,7 +242,7 @@ static int moved_behind(struct names *n, struct record *r)
 }
 
 /* Can the entry be found under its name?  1: yes, 0: no, and that was dealt with. */
-static int check_hash(struct names *n, struct record *r)
+static int check_hash(struct msnap_names *n, struct msnap_record *r)
 {
 	struct msnap_key key;
 	uint64_t ino;
@@ -541,21 +261,21 @@ static int check_hash(struct names *n, struct record *r)
 			       "name belongs", n->where, (ull)r->key.hi, r->de.len,
 			       r->de.name))
 		return 1;
-	err = change(n, rehash_fn, r);
+	err = msnap_names_change(n, msnap_names_rehash, r);
 	return err ? err : moved_behind(n, r);
 }
 
 /* Does directory @dir have an entry for directory @ino, other than @but? */
-static bool names_it(struct names *n, uint64_t dir, uint64_t ino,
+static bool names_it(struct msnap_names *n, uint64_t dir, uint64_t ino,
 		     struct msnap_key but)
 {
-	struct record r;
+	struct msnap_record r;
 	uint64_t at = 0;
 
-	while (!find_of(n, dir, MSNAP_NS_DIRENT, at, &r)) {
+	while (!msnap_names_find_of(n, dir, MSNAP_NS_DIRENT, at, &r)) {
 		if (get64(r.de.ino) == ino && msnap_key_cmp(r.key, but))
 			return true;
-		at = rest_of(r.key) + 1;
+		at = msnap_names_rest(r.key) + 1;
 		if (at >> 56)
 			break;
 	}
@@ -563,7 +283,8 @@ static bool names_it(struct names *n, uint64_t dir, uint64_t ino,
 }
 
 /* An entry for a directory: its only one?  1: count it. */
-static int check_parent(struct names *n, struct record *r, struct msnap_inode *in)
+static int check_parent(struct msnap_names *n, struct msnap_record *r,
+			struct msnap_inode *in)
 {
 	uint64_t ino = get64(r->de.ino), dir = r->key.hi, *links;
 	int err;
@@ -581,11 +302,11 @@ static int check_parent(struct names *n, struct record *r, struct msnap_inode *i
 			       (ull)get64(in->parent)))
 		return 1;
 	in->parent = put64(dir);
-	err = put_inode(n, ino, in);
+	err = msnap_names_put_inode(n, ino, in);
 	return err ? err : 1;
 }
 
-static int check_entry(struct names *n, struct record *r)
+static int check_entry(struct msnap_names *n, struct msnap_record *r)
 {
 	uint64_t ino = get64(r->de.ino), *links;
 	struct msnap_inode in;
@@ -603,7 +324,7 @@ static int check_entry(struct names *n, struct record *r)
 			      "%s, directory %llu, entry \"%.*s\": has the wrong type",
 			      n->where, (ull)r->key.hi, r->de.len, r->de.name)) {
 		r->de.type = type;
-		ret = change(n, put_fn, r);
+		ret = msnap_names_change(n, msnap_names_put, r);
 	}
 	if (!ret && S_ISDIR(get32(in.mode))) {
 		ret = check_parent(n, r, &in);
@@ -618,14 +339,14 @@ static int check_entry(struct names *n, struct record *r)
 	return 0;
 }
 
-static int check_entries(struct names *n, uint64_t dir)
+static int check_entries(struct msnap_names *n, uint64_t dir)
 {
 	uint64_t at = 0;
-	struct record r;
+	struct msnap_record r;
 	int err = 0;
 
-	while (!err && !find_of(n, dir, MSNAP_NS_DIRENT, at, &r)) {
-		at = rest_of(r.key) + 1;
+	while (!err && !msnap_names_find_of(n, dir, MSNAP_NS_DIRENT, at, &r)) {
+		at = msnap_names_rest(r.key) + 1;
 		err = check_entry(n, &r);
 		if (at >> 56)
 			break;
@@ -633,10 +354,10 @@ static int check_entries(struct names *n, uint64_t dir)
 	return err;
 }
 
-/* ---- counts in inodes ------------------------------------------------------------------------- */
+/* ---- counts in inodes ----------------------------------------------- */
 
 /* Entries of a directory, and how many of them are directories. */
-static int count_entries(struct names *n, uint64_t dir, uint64_t *nr, uint64_t *dirs)
+static int count_entries(struct msnap_names *n, uint64_t dir, uint64_t *nr, uint64_t *dirs)
 {
 	struct msnap_cursor cur;
 	unsigned len;
@@ -658,7 +379,7 @@ static int count_entries(struct names *n, uint64_t dir, uint64_t *nr, uint64_t *
 }
 
 /* A number in the inode that is not what was counted.  Returns whether it changed. */
-static bool correct(struct names *n, uint64_t ino, const char *what, uint64_t is,
+static bool correct(struct msnap_names *n, uint64_t ino, const char *what, uint64_t is,
 		    uint64_t says)
 {
 	return is != says &&
@@ -667,7 +388,7 @@ static bool correct(struct names *n, uint64_t ino, const char *what, uint64_t is
 				 (ull)ino, what, (ull)is, (ull)says);
 }
 
-static int check_dir(struct names *n, uint64_t ino, struct msnap_inode *in,
+static int check_dir(struct msnap_names *n, uint64_t ino, struct msnap_inode *in,
 		     bool *changed)
 {
 	uint64_t nr, dirs;
@@ -690,7 +411,7 @@ static int check_dir(struct names *n, uint64_t ino, struct msnap_inode *in,
 	return 0;
 }
 
-static int check_file(struct names *n, uint64_t ino, struct msnap_inode *in,
+static int check_file(struct msnap_names *n, uint64_t ino, struct msnap_inode *in,
 		      uint64_t links, bool *changed)
 {
 	const struct msnap_walked *w = msnap_check_walked(n->c, get64(in->ext.blk));
@@ -712,14 +433,14 @@ static int check_file(struct names *n, uint64_t ino, struct msnap_inode *in,
 	return 0;
 }
 
-static int orphan_fn(struct names *n, void *arg)
+static int orphan_fn(struct msnap_names *n, void *arg)
 {
 	uint64_t *ino = arg;
 
 	return msnap_orphan_add(n->pool, *ino);
 }
 
-static bool in_catalog(struct names *n, unsigned kind, uint64_t ino)
+static bool in_catalog(struct msnap_names *n, unsigned kind, uint64_t ino)
 {
 	struct msnap_key key = { (uint64_t)kind << 56 | ino, 0 };
 	const void *val;
@@ -729,27 +450,27 @@ static bool in_catalog(struct names *n, unsigned kind, uint64_t ino)
 }
 
 /* An inode that nothing names. */
-static int check_nameless(struct names *n, uint64_t ino, const struct msnap_inode *in)
+static int check_nameless(struct msnap_names *n, uint64_t ino, const struct msnap_inode *in)
 {
 	bool dir = S_ISDIR(get32(in->mode));
 
 	if (ino == n->top || (dir && !n->complete))
 		return 0;
-	if (!get32(in->nlink) && !(dir && has(n, ino, MSNAP_NS_DIRENT))) {
+	if (!get32(in->nlink) && !(dir && msnap_names_has(n, ino, MSNAP_NS_DIRENT))) {
 		if (n->snap || in_catalog(n, MSNAP_CAT_ORPHAN, ino) ||
 		    !msnap_check_found(n->c, true, "delete it",
 				       "%s, inode %llu: was deleted, but is not on "
 				       "the list", n->where, (ull)ino))
 			return 0;
-		return change(n, orphan_fn, &ino);
+		return msnap_names_change(n, orphan_fn, &ino);
 	}
 	if (!msnap_check_found(n->c, true, "put it into lost+found",
 			       "%s, inode %llu: has no name", n->where, (ull)ino))
 		return 0;
-	return change(n, attach_fn, &ino);
+	return msnap_names_change(n, msnap_names_attach, &ino);
 }
 
-static int check_inode(struct names *n, uint64_t ino)
+static int check_inode(struct msnap_names *n, uint64_t ino)
 {
 	uint64_t *links = msnap_idmap_find(&n->links, ino);
 	struct msnap_inode in;
@@ -770,14 +491,14 @@ static int check_inode(struct names *n, uint64_t ino)
 		err = check_dir(n, ino, &in, &changed);
 	else if (!err)
 		err = check_file(n, ino, &in, links ? *links : 0, &changed);
-	return err || !changed ? err : put_inode(n, ino, &in);
+	return err || !changed ? err : msnap_names_put_inode(n, ino, &in);
 }
 
-/* ---- circles ---------------------------------------------------------------------------------- */
+/* ---- circles -------------------------------------------------------- */
 
 /* Climb from @ino: 0 when the top is reached (or a place from where that was found out
  * before), 1 when *at is met a second time. */
-static int climb(struct names *n, uint64_t ino, uint64_t search, uint64_t *at)
+static int climb(struct msnap_names *n, uint64_t ino, uint64_t search, uint64_t *at)
 {
 	for (;;) {
 		uint64_t *seen = msnap_idmap_at(&n->reach, ino), *links;
@@ -799,24 +520,25 @@ static int climb(struct names *n, uint64_t ino, uint64_t search, uint64_t *at)
 }
 
 /* Take a directory out of the one that has it, and put it into lost+found. */
-static int move_fn(struct names *n, void *arg)
+static int move_fn(struct msnap_names *n, void *arg)
 {
 	uint64_t *ino = arg, at = 0;
 	struct msnap_inode in;
-	struct record r;
+	struct msnap_record r;
 	int err = msnap_inode_get(n->pool, n->ns, *ino, &in);
 
-	while (!err && !(err = find_of(n, get64(in.parent), MSNAP_NS_DIRENT, at, &r))) {
-		at = rest_of(r.key) + 1;
+	while (!err && !(err = msnap_names_find_of(n, get64(in.parent),
+						   MSNAP_NS_DIRENT, at, &r))) {
+		at = msnap_names_rest(r.key) + 1;
 		if (get64(r.de.ino) == *ino)
 			break;
 	}
 	if (!err)
-		err = unname_fn(n, &r);
-	return err ? err : attach_fn(n, ino);
+		err = msnap_names_unname(n, &r);
+	return err ? err : msnap_names_attach(n, ino);
 }
 
-static int check_reach(struct names *n, uint64_t ino)
+static int check_reach(struct msnap_names *n, uint64_t ino)
 {
 	struct msnap_inode in;
 	uint64_t at;
@@ -830,19 +552,19 @@ static int check_reach(struct names *n, uint64_t ino)
 			       "%s, inode %llu: a directory that is below itself",
 			       n->where, (ull)at))
 		return ret < 0 ? ret : 0;
-	return change(n, move_fn, &at);
+	return msnap_names_change(n, move_fn, &at);
 }
 
-/* ---- one namespace ------------------------------------------------------------------------------ */
+/* ---- one namespace -------------------------------------------------- */
 
-static int each_inode(struct names *n, int (*fn)(struct names *n, uint64_t ino))
+static int each_inode(struct msnap_names *n, int (*fn)(struct msnap_names *n, uint64_t ino))
 {
 	struct msnap_key at = { 0, 0 };
-	struct record r;
+	struct msnap_record r;
 	unsigned done = 0;
 	int err;
 
-	while (!(err = find(n->pool, n->ns, at, &r))) {
+	while (!(err = msnap_names_find(n->pool, n->ns, at, &r))) {
 		err = fn(n, r.key.hi);
 		if (!err && ++done % PROGRESS_INODES == 0)
 			err = msnap_check_progress(n->c, done, 0);
@@ -853,7 +575,7 @@ static int each_inode(struct names *n, int (*fn)(struct names *n, uint64_t ino))
 	return err == -ENOENT ? 0 : err;
 }
 
-static int check_top(struct names *n)
+static int check_top(struct msnap_names *n)
 {
 	struct msnap_inode in;
 	int err = msnap_inode_get(n->pool, n->ns, n->top, &in);
@@ -863,13 +585,13 @@ static int check_top(struct names *n)
 	if (!msnap_check_found(n->c, false, "make an empty one",
 			       "%s: the root directory is missing", n->where))
 		return 0;
-	return change(n, make_root_fn, &n->top);
+	return msnap_names_change(n, msnap_names_make_root, &n->top);
 }
 
-static int check_passes(struct names *n)
+static int check_passes(struct msnap_names *n)
 {
 	/* With entries, but no inode, it is like any other such directory. */
-	int err = has(n, n->top, MSNAP_NS_DIRENT) ? 0 : check_top(n);
+	int err = msnap_names_has(n, n->top, MSNAP_NS_DIRENT) ? 0 : check_top(n);
 
 	if (!err)
 		err = each_inode(n, check_parts);
@@ -887,7 +609,7 @@ static bool tree_whole(struct msnap_checking *c, uint64_t root)
 	return !root || (w && w->whole);
 }
 
-static int check_ns(struct names *n)
+static int check_ns(struct msnap_names *n)
 {
 	int err = 0;
 
@@ -901,18 +623,18 @@ static int check_ns(struct names *n)
 	return err;
 }
 
-/* ---- snapshots ------------------------------------------------------------------------------------ */
+/* ---- snapshots ------------------------------------------------------ */
 
-static int put_snap_fn(struct names *n, void *arg)
+static int put_snap_fn(struct msnap_names *n, void *arg)
 {
-	struct record *r = arg;
+	struct msnap_record *r = arg;
 
 	return msnap_tree_put(n->pool, &n->pool->catalog, r->key, r->val, r->len,
 			      MSNAP_PUT_OLD);
 }
 
 /* A snapshot of the whole shares the live tree; others have a tree made for them. */
-static bool is_complete(struct names *n, const struct msnap_snap *sn)
+static bool is_complete(struct msnap_names *n, const struct msnap_snap *sn)
 {
 	struct msnap_inode in;
 
@@ -923,11 +645,11 @@ static bool is_complete(struct names *n, const struct msnap_snap *sn)
 	       !(get32(in.flags) & MSNAP_INODE_FRAME);
 }
 
-static int check_snap(struct msnap_checking *c, struct record *r)
+static int check_snap(struct msnap_checking *c, struct msnap_record *r)
 {
 	char name[MSNAP_SNAP_NAME_MAX + 16];
-	struct names n = { .c = c, .pool = c->pool, .where = name,
-			   .snap = rest_of((struct msnap_key){ 0, r->key.hi }),
+	struct msnap_names n = { .c = c, .pool = c->pool, .where = name,
+			   .snap = msnap_names_rest((struct msnap_key){ 0, r->key.hi }),
 			   .top = get64(r->sn.scope) };
 	int err;
 
@@ -945,18 +667,18 @@ static int check_snap(struct msnap_checking *c, struct record *r)
 	r->sn.ns = msnap_ptr_store(n.ns->root);
 	r->sn.nr_inodes = put64(n.nr_inodes);
 	n.snap = 0;
-	return change(&n, put_snap_fn, r);
+	return msnap_names_change(&n, put_snap_fn, r);
 }
 
 static int check_snaps(struct msnap_checking *c, uint64_t *last)
 {
 	struct msnap_key at = { (uint64_t)MSNAP_CAT_SNAP << 56, 0 };
-	struct record r;
+	struct msnap_record r;
 	int err;
 
-	while (!(err = find(c->pool, &c->pool->catalog, at, &r)) &&
+	while (!(err = msnap_names_find(c->pool, &c->pool->catalog, at, &r)) &&
 	       r.key.hi >> 56 == MSNAP_CAT_SNAP) {
-		*last = rest_of((struct msnap_key){ 0, r.key.hi });
+		*last = msnap_names_rest((struct msnap_key){ 0, r.key.hi });
 		err = check_snap(c, &r);
 		if (err)
 			return err;
@@ -965,20 +687,20 @@ static int check_snaps(struct msnap_checking *c, uint64_t *last)
 	return err == -ENOENT ? 0 : err;
 }
 
-/* ---- the catalog and the numbers ---------------------------------------------------------------- */
+/* ---- the catalog and the numbers ------------------------------------ */
 
-static int cut_catalog_fn(struct names *n, void *arg)
+static int cut_catalog_fn(struct msnap_names *n, void *arg)
 {
-	struct record *r = arg;
+	struct msnap_record *r = arg;
 
 	return msnap_tree_take(n->pool, &n->pool->catalog, r->key);
 }
 
 /* Records that name an inode: it must be there, and an orphan without links. */
-static int check_list(struct names *n, struct record *r)
+static int check_list(struct msnap_names *n, struct msnap_record *r)
 {
 	bool orphan = r->key.hi >> 56 == MSNAP_CAT_ORPHAN;
-	uint64_t ino = rest_of((struct msnap_key){ 0, r->key.hi });
+	uint64_t ino = msnap_names_rest((struct msnap_key){ 0, r->key.hi });
 	struct msnap_inode in;
 	int err = msnap_inode_get(n->pool, n->ns, ino, &in);
 	const char *why = NULL;
@@ -993,16 +715,16 @@ static int check_list(struct names *n, struct record *r)
 	    !msnap_check_found(n->c, true, "drop it", "catalog: the record of %s %llu "
 			       "%s", orphan ? "deleted inode" : "view", (ull)ino, why))
 		return 0;
-	return change(n, cut_catalog_fn, r);
+	return msnap_names_change(n, cut_catalog_fn, r);
 }
 
-static int check_lists(struct names *n)
+static int check_lists(struct msnap_names *n)
 {
 	struct msnap_key at = { (uint64_t)MSNAP_CAT_ORPHAN << 56, 0 };
-	struct record r;
+	struct msnap_record r;
 	int err;
 
-	while (!(err = find(n->pool, &n->pool->catalog, at, &r)) &&
+	while (!(err = msnap_names_find(n->pool, &n->pool->catalog, at, &r)) &&
 	       r.key.hi >> 56 <= MSNAP_CAT_VIEW) {
 		err = check_list(n, &r);
 		if (err)
@@ -1038,14 +760,14 @@ static int check_next_ino(struct msnap_checking *c)
 	struct msnap_pool *pool = c->pool;
 	struct msnap_key at = { (uint64_t)MSNAP_CAT_SNAP << 56, 0 };
 	uint64_t last = MSNAP_FIRST_INO - 1, ino;
-	struct record r;
+	struct msnap_record r;
 	int err = 0;
 
 	if (tree_whole(c, pool->ns.root.blk)) {
 		ino = last_ino(pool, pool->ns.root);
 		last = ino > last ? ino : last;
 	}
-	while (!(err = find(pool, &pool->catalog, at, &r)) &&
+	while (!(err = msnap_names_find(pool, &pool->catalog, at, &r)) &&
 	       r.key.hi >> 56 == MSNAP_CAT_SNAP) {
 		if (tree_whole(c, get64(r.sn.ns.blk))) {
 			ino = last_ino(pool, msnap_ptr_load(r.sn.ns));
@@ -1060,7 +782,7 @@ static int check_next_ino(struct msnap_checking *c)
 
 static int check_live(struct msnap_checking *c, bool lists)
 {
-	struct names n = { .c = c, .pool = c->pool, .where = "live",
+	struct msnap_names n = { .c = c, .pool = c->pool, .where = "live",
 			   .complete = true, .top = MSNAP_ROOT_INO,
 			   .ns = &c->pool->ns,
 			   .whole = tree_whole(c, c->pool->ns.root.blk) };

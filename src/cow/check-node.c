@@ -9,7 +9,7 @@
 #include "check.h"
 #include "csum.h"
 
-/* ---- reading one node ----------------------------------------------------------- */
+/* ---- reading one node ----------------------------------------------- */
 
 static int copy_node(const struct msnap_pool *pool, uint64_t blk,
 		     struct msnap_node *n)
@@ -104,7 +104,7 @@ unsigned msnap_check_slots(const struct msnap_node *n)
 	return nr < max ? nr : max;
 }
 
-/* ---- finding the nodes ------------------------------------------------------------ */
+/* ---- finding the nodes ---------------------------------------------- */
 
 struct scan {
 	struct msnap_checking *c;
@@ -158,8 +158,9 @@ static int scan_tree(struct scan *s, unsigned type, struct msnap_ptr ptr, int le
 	unsigned i, nr;
 	int err;
 
-	if (!ptr.blk || msnap_check_load(s->c->pool, ptr, type, level, &n, &why) == MSNAP_NODE_GONE ||
-	    msnap_ok_test(s->c->nodes, ptr.blk))
+	if (!ptr.blk || msnap_ok_test(s->c->nodes, ptr.blk) ||
+	    msnap_check_load(s->c->pool, ptr, type, level, &n, &why) ==
+		    MSNAP_NODE_GONE)
 		return 0;
 	msnap_ok_set(s->c->nodes, ptr.blk, 1);
 	if (!msnap_ok_test(s->c->nodes, ptr.blk))

@@ -42,7 +42,7 @@ static bool inside(const struct bounds *b, struct msnap_key key)
 	       (b->open || msnap_key_cmp(key, b->hi) < 0);
 }
 
-/* ---- lists, and what is known of nodes ---------------------------------------------- */
+/* ---- lists, and what is known of nodes ------------------------------ */
 
 struct list {
 	struct msnap_entry_ptr *e;
@@ -129,7 +129,7 @@ static bool fits(const struct msnap_walked *w, const struct bounds *b)
 	return !w->nr || (inside(b, w->first) && inside(b, w->last));
 }
 
-/* ---- making nodes -------------------------------------------------------------------- */
+/* ---- making nodes --------------------------------------------------- */
 
 struct build {
 	struct msnap_pool *pool;
@@ -174,7 +174,7 @@ static int emit_entry(struct build *b, const struct msnap_entry_ptr *e)
 	return err;
 }
 
-/* ---- records ----------------------------------------------------------------------- */
+/* ---- records -------------------------------------------------------- */
 
 enum action { KEEP, CHANGED, SPLIT, DROP };
 
@@ -376,7 +376,7 @@ static int check_refs(struct leaf *l, struct msnap_key key, void *val,
 	}
 }
 
-/* ---- leaves -------------------------------------------------------------------------- */
+/* ---- leaves --------------------------------------------------------- */
 
 /* Does the value of slot @i lie where values may? */
 static bool value_fits(const struct leaf *l, unsigned i)
@@ -599,7 +599,7 @@ static int walk_leaf(struct leaf *l, struct msnap_ptr ptr, bool rebuild)
 	return rebuild ? rebuild_leaf(l) : keep_one(l->c, l->w->first, ptr, l->w);
 }
 
-/* ---- inner nodes ----------------------------------------------------------------------- */
+/* ---- inner nodes ---------------------------------------------------- */
 
 /* Entries in the order of the lowest record below them, where that can be read. */
 static int by_key(const void *a, const void *b)
@@ -812,7 +812,7 @@ static int walk_inner(struct msnap_checking *c, const struct msnap_node *n,
 	return err;
 }
 
-/* ---- any node, any tree ------------------------------------------------------------------ */
+/* ---- any node, any tree --------------------------------------------- */
 
 static int mark_node(struct msnap_checking *c, uint64_t blk)
 {

@@ -17,7 +17,7 @@
 #include "alloc.h"
 #include "commit.h"
 
-/* ---- what is wrong ------------------------------------------------------------------ */
+/* ---- what is wrong -------------------------------------------------- */
 
 static bool report(struct msnap_checking *c, bool safe, const char *fix,
 		   const char *fmt, va_list ap)
@@ -65,7 +65,7 @@ int msnap_check_progress(struct msnap_checking *c, uint64_t done, uint64_t total
 		       -ECANCELED : 0;
 }
 
-/* ---- the walk's memory -------------------------------------------------------------- */
+/* ---- the walk's memory ---------------------------------------------- */
 
 int msnap_check_init(struct msnap_checking *c)
 {
@@ -105,7 +105,7 @@ int msnap_check_reset(struct msnap_checking *c)
 	return msnap_check_init(c);
 }
 
-/* ---- the counts ---------------------------------------------------------------------- */
+/* ---- the counts ----------------------------------------------------- */
 
 struct counting {
 	struct msnap_checking *c;
@@ -214,7 +214,7 @@ int msnap_check_counts(struct msnap_checking *c, struct msnap_space *map,
 	return err ? err : msnap_space_each(map, compare_free, &k);
 }
 
-/* ---- the call ------------------------------------------------------------------------- */
+/* ---- the call ------------------------------------------------------- */
 
 struct reporting {
 	void (*report)(void *arg, const char *line);

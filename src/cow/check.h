@@ -92,7 +92,7 @@ int msnap_check_init(struct msnap_checking *c);
 int msnap_check_reset(struct msnap_checking *c);
 void msnap_check_destroy(struct msnap_checking *c);
 
-/* ---- check-node.c ------------------------------------------------------------ */
+/* ---- check-node.c --------------------------------------------------- */
 
 enum msnap_node_state {
 	MSNAP_NODE_SOUND,
@@ -119,7 +119,7 @@ unsigned msnap_check_slots(const struct msnap_node *n);
 int msnap_check_scan(struct msnap_checking *c, struct msnap_ptr ns,
 		     struct msnap_ptr catalog, struct msnap_space *used);
 
-/* ---- check-tree.c ------------------------------------------------------------ */
+/* ---- check-tree.c --------------------------------------------------- */
 
 /*
  * Walk a whole tree with all that hangs below it.  *root: the tree afterwards,
@@ -133,13 +133,13 @@ int msnap_check_tree(struct msnap_checking *c, unsigned type, const char *where,
 const struct msnap_walked *msnap_check_walked(const struct msnap_checking *c,
 					      uint64_t blk);
 
-/* ---- check-names.c ----------------------------------------------------------- */
+/* ---- check-names.c -------------------------------------------------- */
 
 /* Names, links, sizes and parents in the live tree and in every snapshot whose
  * trees are whole; then the catalog's records and the numbers in the root. */
 int msnap_check_names(struct msnap_checking *c);
 
-/* ---- check.c ----------------------------------------------------------------- */
+/* ---- check.c -------------------------------------------------------- */
 
 /* The counts of the walk against those in @map. */
 int msnap_check_counts(struct msnap_checking *c, struct msnap_space *map,

@@ -168,8 +168,14 @@ static void set_root(struct msnap_pool *pool, const struct msnap_root *root,
 	pool->open_gen = newest;
 	pool->gen = newest + 1;
 	pool->durable_gen = newest;
+	/* Numbers that nothing may have are not given to anything, whatever the
+	 * record says; fsck finds a next one that is in use. */
 	pool->next_ino = get64(root->next_ino);
+	if (pool->next_ino < MSNAP_FIRST_INO)
+		pool->next_ino = MSNAP_FIRST_INO;
 	pool->next_snap = get64(root->next_snap);
+	if (!pool->next_snap)
+		pool->next_snap = 1;
 	pool->nr_inodes = get64(root->nr_inodes);
 }
 

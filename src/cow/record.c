@@ -33,8 +33,6 @@ static const char *inode_valid(const struct msnap_pool *pool,
 
 	if (len != sizeof(*in) || key.lo << 8)
 		return "an inode of the wrong size";
-	if (key.hi == 0 || key.hi >= MSNAP_MAX_INO)
-		return "an impossible inode number";
 	if (!ref_valid(pool, in->ext))
 		return "extents outside the pool";
 	if (get64(in->size) > INT64_MAX)
@@ -95,6 +93,8 @@ static const char *xattr_valid(struct msnap_key key, const void *val,
 static const char *ns_valid(const struct msnap_pool *pool, struct msnap_key key,
 			    const void *val, unsigned len)
 {
+	if (key.hi == 0 || key.hi >= MSNAP_MAX_INO)
+		return "an impossible inode number";
 	switch (key.lo >> 56) {
 	case MSNAP_NS_INODE:
 		return inode_valid(pool, key, val, len);

@@ -41,7 +41,7 @@ struct fsck {
 	struct msnap_checking c;
 };
 
-/* ---- superblock and its backup --------------------------------------------------- */
+/* ---- superblock and its backup -------------------------------------- */
 
 static int copy_out(const struct msnap_mem *mem, uint64_t blk, void *out)
 {
@@ -90,7 +90,7 @@ static int check_supers(struct fsck *f)
 	return err;
 }
 
-/* ---- root ring ---------------------------------------------------------------------- */
+/* ---- root ring ------------------------------------------------------ */
 
 static const char *when(const struct msnap_root *root, char buf[40])
 {
@@ -163,7 +163,7 @@ static int check_ring(struct fsck *f)
 	return err;
 }
 
-/* ---- walking the trees ---------------------------------------------------------------- */
+/* ---- walking the trees ---------------------------------------------- */
 
 static int walk_trees(struct msnap_checking *c, struct msnap_ptr *ns,
 		      struct msnap_ptr *catalog)
@@ -263,7 +263,7 @@ static int mend_trees(struct fsck *f)
 	return err;
 }
 
-/* ---- the commit before ------------------------------------------------------------------ */
+/* ---- the commit before ---------------------------------------------- */
 
 static void use_previous(struct fsck *f)
 {
@@ -308,7 +308,7 @@ static int go_back(struct fsck *f)
 	return 1;
 }
 
-/* ---- the saved space map ------------------------------------------------------------------ */
+/* ---- the saved space map -------------------------------------------- */
 
 /* It is never needed: when it is wrong, the next clean end saves another. */
 static int compare_saved(struct fsck *f)
@@ -348,7 +348,7 @@ static int check_map(struct fsck *f, bool saved)
 	return msnap_check_counts(&f->c, NULL, &none);
 }
 
-/* ---- rounds ------------------------------------------------------------------------------- */
+/* ---- rounds --------------------------------------------------------- */
 
 /* Count what the trees, which are whole, refer to. */
 static int recount(struct msnap_pool *pool)
@@ -434,7 +434,7 @@ static int rounds(struct fsck *f)
 	return ret < 0 ? ret : 0;
 }
 
-/* ---- the end ------------------------------------------------------------------------------ */
+/* ---- the end -------------------------------------------------------- */
 
 /* Nothing is wrong any more: what opening and closing would do. */
 static int finish(struct msnap_pool *pool)
@@ -481,7 +481,7 @@ static int close_pool(struct fsck *f, int err)
 	return err;
 }
 
-/* ---- the call ------------------------------------------------------------------------------- */
+/* ---- the call ------------------------------------------------------- */
 
 static int check_fixed(struct fsck *f)
 {

@@ -179,7 +179,6 @@ bool msnap_root_valid(const struct msnap_root *r, const uint8_t uuid[16],
 	return get64(r->magic) == MSNAP_ROOT_MAGIC && get64(r->gen) > 0 &&
 	       get64(r->gen) < MSNAP_MAX_GEN &&
 	       get64(r->gen) % MSNAP_RING_SLOTS == slot &&
-	       get64(r->next_ino) >= MSNAP_FIRST_INO && get64(r->next_snap) > 0 &&
 	       memcmp(r->uuid, uuid, 16) == 0 &&
 	       get64(r->csum) == msnap_csum_meta(r, 0);
 }

@@ -6,8 +6,8 @@
  *                [--workload singles|pairs|random|all] [--per-point N]
  *                [--replay PASS:INDEX] [--broken]
  *
- * Runs the workloads, pass after pass, until N images were explored or the time is
- * up; without either, one pass.  Each run depends on seed, pass and index only, so
+ * Runs the workloads, pass after pass, until N images were explored, the time is up or
+ * it is interrupted; without either, one pass.  Each run depends on seed, pass and index only, so
  * that --replay with the other options as they were repeats the run that a violation
  * was found in.  Exit status: 0 no violation, 1 some, 2 wrong usage.
  */
@@ -57,6 +57,7 @@ static struct rig *rig[2]; /* lines, pages */
 static struct rig_base base[2]; /* after a crash, after a clean end */
 static unsigned loaded[2] = { -1u, -1u }; /* the base that each rig has */
 static const char *running = "start"; /* for the signal handler */
+static volatile sig_atomic_t stop;
 
 static double now(void)
 {
@@ -197,7 +198,7 @@ static void run(uint64_t pass, uint64_t index)
 
 static bool enough(double start)
 {
-	if (done.violations >= MAX_VIOLATIONS || (opt.broken && done.violations))
+	if (stop || done.violations >= MAX_VIOLATIONS || (opt.broken && done.violations))
 		return true;
 	return (opt.images && total().images >= opt.images) ||
 	       (opt.time > 0 && now() - start >= opt.time);
@@ -330,6 +331,13 @@ static void on_signal(int sig)
 	raise(sig);
 }
 
+/* The run in progress is ended, and the summary printed. */
+static void on_stop(int sig)
+{
+	(void)sig;
+	stop = 1;
+}
+
 static void usage(void)
 {
 	fputs("usage: explore [--images N] [--time SECONDS] [--seed S]\n"
@@ -407,6 +415,8 @@ int main(int argc, char **argv)
 	signal(SIGSEGV, on_signal);
 	signal(SIGABRT, on_signal);
 	signal(SIGALRM, on_signal);
+	signal(SIGINT, on_stop);
+	signal(SIGTERM, on_stop);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (opt.broken)
 		return try_broken();

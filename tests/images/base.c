@@ -25,7 +25,7 @@ long image_must(long ret, const char *file, int line)
 	exit(99);
 }
 
-/* ---- paths -------------------------------------------------------------------------- */
+/* ---- paths ---------------------------------------------------------- */
 
 uint64_t image_snap(struct msnap_pool *pool, const char *name)
 {
@@ -99,7 +99,7 @@ int image_find(struct msnap_pool *pool, const char *path, struct msnap_id *id)
 	return err;
 }
 
-/* ---- contents ----------------------------------------------------------------------- */
+/* ---- contents ------------------------------------------------------- */
 
 static void fill(uint8_t *buf, size_t len, unsigned seed, uint64_t off)
 {
@@ -238,7 +238,7 @@ void image_make_late(struct msnap_pool *pool)
 	MUST(msnap_commit(pool));
 }
 
-/* ---- the file -------------------------------------------------------------------------- */
+/* ---- the file ------------------------------------------------------- */
 
 /* The same pool every time: identity and seed of the hashes are fixed. */
 static void fix_identity(struct msnap_mem *mem)
@@ -273,7 +273,7 @@ struct msnap_pool *image_make(const char *name)
 	return pool;
 }
 
-/* ---- verifying -------------------------------------------------------------------------- */
+/* ---- verifying ------------------------------------------------------ */
 
 static unsigned wrong(const char *path, const char *what)
 {

@@ -45,7 +45,7 @@ static void load_kept(struct kept *k, const uint8_t *image)
 	msnap_sim_crash(k->mem);
 }
 
-/* ---- repairing ------------------------------------------------------------------------ */
+/* ---- repairing ------------------------------------------------------ */
 
 static bool yes(void *arg, const struct msnap_problem *problem)
 {
@@ -78,7 +78,7 @@ static long repair(struct msnap_mem *mem, bool really)
 	return err ? err : (long)result.nr_left;
 }
 
-/* ---- crashing ---------------------------------------------------------------------------- */
+/* ---- crashing ------------------------------------------------------- */
 
 static bool coin(struct crashing *c)
 {

@@ -40,7 +40,7 @@ static void bad_line(const char *what, const char *word)
 	exit(99);
 }
 
-/* ---- words ------------------------------------------------------------------------ */
+/* ---- words ---------------------------------------------------------- */
 
 /* A number, or @PATH: the inode's. */
 static uint64_t number(const char *word)
@@ -131,7 +131,7 @@ static const struct field root_fields[] = {
 	FIELD(msnap_root, space_nr), { NULL, 0, 0 },
 };
 
-/* ---- changing records of the open pool ----------------------------------------------- */
+/* ---- changing records of the open pool ------------------------------ */
 
 /* A change of one tree, in an operation. */
 struct edit {
@@ -480,7 +480,7 @@ static void do_move(char **w)
 	store_extent(ino, &e);
 }
 
-/* ---- the image itself ------------------------------------------------------------------ */
+/* ---- the image itself ----------------------------------------------- */
 
 static struct msnap_node *node_at(struct msnap_ptr ptr)
 {
@@ -713,7 +713,7 @@ static void raw(char **w)
 		bad_line("raw", w[1]);
 }
 
-/* ---- descriptions ------------------------------------------------------------------------ */
+/* ---- descriptions --------------------------------------------------- */
 
 struct command {
 	const char *name;
@@ -805,7 +805,7 @@ static bool is_lost(const char *path)
 	return false;
 }
 
-/* ---- making --------------------------------------------------------------------------------- */
+/* ---- making --------------------------------------------------------- */
 
 static void make(const char *damage, const char *image)
 {
@@ -827,7 +827,7 @@ static void make(const char *damage, const char *image)
 	msnap_pool_abandon(pool);
 }
 
-/* ---- verifying ------------------------------------------------------------------------------ */
+/* ---- verifying ------------------------------------------------------ */
 
 static void report(void *arg, const char *line)
 {

@@ -101,10 +101,11 @@ static void other_type(struct msnap_inode *in)
 
 static void lost_inode(void)
 {
+	uint64_t ino = find(msnap_live(sub), "n7");
+
 	ok(msnap_op_begin(pool, MSNAP_OP_BLOCKS));
 	ok(msnap_tree_take(pool, &pool->ns,
-			   msnap_ns_key(find(msnap_live(sub), "n7"),
-					MSNAP_NS_INODE, 0)));
+			   msnap_ns_key(ino, MSNAP_NS_INODE, 0)));
 	ok(msnap_op_end(pool, 0));
 }
 
