@@ -10,8 +10,8 @@ Row = collections.namedtuple("Row", "computing kept space")
 HEAD = (("", "compute", "compute", "save", "snapshot", "", "space", "space"),
         ("stage", "memory", "mapped", "+load", "+clone", "ratio", "old", "here"))
 NOTES = """\
-compute  the old way on arrays in memory, here on mapped files, where it includes
-         reading them, and changed pages on their way to the pool: mind the sums
+compute  the old way on arrays in memory, here on mapped files: with reading
+         them, and with changed pages on their way to the pool
 +load    the old way: np.save and fsync; np.load of what is needed, from disk
 +clone   here; with the rollback, and copying the counts into the filesystem
 space    taken by the results of the stage

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * check-change.c - how names and inodes are repaired: each repair is an operation of its
- * own, made of the ordinary calls.
+ * check-change.c - how names and inodes are repaired: each repair is an operation of
+ * its own, made of the ordinary calls.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -30,8 +30,8 @@ int msnap_names_find(struct msnap_pool *pool, const struct msnap_tree *tree,
 }
 
 /* The same among the records of one kind of one inode. */
-int msnap_names_find_of(struct msnap_names *n, uint64_t ino, unsigned kind, uint64_t rest,
-		   struct msnap_record *r)
+int msnap_names_find_of(struct msnap_names *n, uint64_t ino, unsigned kind,
+			uint64_t rest,	   struct msnap_record *r)
 {
 	int err = msnap_names_find(n->pool, n->ns, msnap_ns_key(ino, kind, rest), r);
 

@@ -44,7 +44,8 @@ static int check_stray(struct msnap_names *n, uint64_t ino)
 }
 
 /* Records of a kind that only another type of inode has. */
-static int check_kind(struct msnap_names *n, uint64_t ino, unsigned kind, const char *what)
+static int check_kind(struct msnap_names *n, uint64_t ino, unsigned kind,
+		      const char *what)
 {
 	if (!msnap_names_has(n, ino, kind) ||
 	    !msnap_check_found(n->c, false, "drop them", "%s, inode %llu: %s",
@@ -98,7 +99,8 @@ static bool known_type(uint32_t mode)
 /* ---- extended attributes -------------------------------------------- */
 
 /* Has the attribute that begins with @r all its pieces, and the key of its name? */
-static bool xattr_whole(struct msnap_names *n, uint64_t ino, const struct msnap_record *r)
+static bool xattr_whole(struct msnap_names *n, uint64_t ino,
+			const struct msnap_record *r)
 {
 	uint64_t rest = msnap_names_rest(r->key), hash, have, total = get32(r->xa.len);
 	struct msnap_record piece;
@@ -357,7 +359,8 @@ static int check_entries(struct msnap_names *n, uint64_t dir)
 /* ---- counts in inodes ----------------------------------------------- */
 
 /* Entries of a directory, and how many of them are directories. */
-static int count_entries(struct msnap_names *n, uint64_t dir, uint64_t *nr, uint64_t *dirs)
+static int count_entries(struct msnap_names *n, uint64_t dir, uint64_t *nr,
+			 uint64_t *dirs)
 {
 	struct msnap_cursor cur;
 	unsigned len;
@@ -450,7 +453,8 @@ static bool in_catalog(struct msnap_names *n, unsigned kind, uint64_t ino)
 }
 
 /* An inode that nothing names. */
-static int check_nameless(struct msnap_names *n, uint64_t ino, const struct msnap_inode *in)
+static int check_nameless(struct msnap_names *n, uint64_t ino,
+			  const struct msnap_inode *in)
 {
 	bool dir = S_ISDIR(get32(in->mode));
 
@@ -557,7 +561,8 @@ static int check_reach(struct msnap_names *n, uint64_t ino)
 
 /* ---- one namespace -------------------------------------------------- */
 
-static int each_inode(struct msnap_names *n, int (*fn)(struct msnap_names *n, uint64_t ino))
+static int each_inode(struct msnap_names *n,
+		      int (*fn)(struct msnap_names *n, uint64_t ino))
 {
 	struct msnap_key at = { 0, 0 };
 	struct msnap_record r;

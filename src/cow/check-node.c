@@ -158,7 +158,8 @@ static int scan_tree(struct scan *s, unsigned type, struct msnap_ptr ptr, int le
 	unsigned i, nr;
 	int err;
 
-	if (!ptr.blk || msnap_ok_test(s->c->nodes, ptr.blk) ||
+	if (!msnap_blk_valid(s->c->pool, ptr.blk, 1) ||
+	    msnap_ok_test(s->c->nodes, ptr.blk) ||
 	    msnap_check_load(s->c->pool, ptr, type, level, &n, &why) ==
 		    MSNAP_NODE_GONE)
 		return 0;

@@ -9,7 +9,7 @@
 
 /*
  * Repair the image in @file, in simulated memory.  At each wait for the media, crash:
- * of the lines stored since the last one none, all, and @nr_halves random halves have
+ * of the lines stored since the last one none, and @nr_halves random halves, have
  * arrived.
  * Each of these images must be repaired to a pool that has no problems, with the files
  * that @lost does not name.  Returns how many were not; *nr: how many there were.
