@@ -57,7 +57,12 @@ static int format(struct msnap_mem *mem, const char *label)
 		return err;
 	/* A crash in here leaves no superblock, or the old one, or the new one
 	 * without a root: none of these opens as a pool with something in it. */
-	for (i = 0; i < MSNAP_FIRST_BLK; i++)
+	store_block(mem, MSNAP_SUPER_BLK, zero);
+	store_block(mem, nr - 1, zero);
+	err = msnap_mem_drain(mem);
+	if (err)
+		return err;
+	for (i = MSNAP_RING_BLK; i < MSNAP_FIRST_BLK; i++)
 		store_block(mem, i, zero);
 	err = msnap_mem_drain(mem);
 	if (err)
