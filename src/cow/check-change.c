@@ -31,7 +31,7 @@ int msnap_names_find(struct msnap_pool *pool, const struct msnap_tree *tree,
 
 /* The same among the records of one kind of one inode. */
 int msnap_names_find_of(struct msnap_names *n, uint64_t ino, unsigned kind,
-			uint64_t rest,	   struct msnap_record *r)
+			uint64_t rest, struct msnap_record *r)
 {
 	int err = msnap_names_find(n->pool, n->ns, msnap_ns_key(ino, kind, rest), r);
 

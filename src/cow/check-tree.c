@@ -336,7 +336,8 @@ static int check_inode_ref(struct leaf *l, struct msnap_key key,
 	l->c->ino = ino;
 	/* An impossible size was corrected: it is where the contents end. */
 	w = msnap_check_walked(l->c, blk);
-	if (!err && *act == CHANGED && get64(in->size) == INT64_MAX)
+	if (!err && *act == CHANGED && get64(in->size) == INT64_MAX &&
+	    (!w || w->end << MSNAP_BLOCK_SHIFT <= INT64_MAX))
 		in->size = put64(w ? w->end << MSNAP_BLOCK_SHIFT : 0);
 	return err;
 }

@@ -426,13 +426,14 @@ struct msnap_import {
 
 /*
  * Contents of live file @ino become those of file @fd in the @nr pieces, ascending,
- * at the same offsets, and its size @size.  Blocks are shared by the host's
+ * at the same offsets, and its size @size.  @tail: the bytes behind the last whole
+ * block, which are copied, or NULL: they stay.  Blocks are shared by the host's
  * filesystem, not copied.  Nothing may change @fd there meanwhile.  All or nothing.
  * -EOPNOTSUPP, -EXDEV, -EINVAL: the files cannot share.
  */
 int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 		 const struct msnap_import *piece, size_t nr, uint64_t size,
-		 const struct timespec *mtime);
+		 const void *tail, const struct timespec *mtime);
 
 /*
  * The list of files whose contents may be newer outside of the pool.  Part of the
@@ -440,7 +441,8 @@ int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
  */
 int msnap_view_add(struct msnap_pool *pool, uint64_t ino);
 int msnap_view_remove(struct msnap_pool *pool, uint64_t ino);
-/* The first inode on the list above @after.  -ENOENT. */
+/* The first inode on the list above @after.  -ENOENT.  What a rollback changes leaves
+ * the list with it. */
 int msnap_view_next(struct msnap_pool *pool, uint64_t after, uint64_t *ino);
 
 /* What a file's contents are called as long as they stay the same: equal identity,

@@ -25,5 +25,11 @@ int msnap_data_verify(struct msnap_pool *pool, uint64_t ino, uint64_t fb,
 int msnap_file_get(struct msnap_pool *pool, uint64_t ino, struct msnap_inode *in);
 /* The same, before its extents change (see msnap_inode_own()). */
 int msnap_file_own(struct msnap_pool *pool, uint64_t ino, struct msnap_inode *in);
+/* Write @len bytes before the end of a file.  In an operation. */
+int msnap_file_write(struct msnap_pool *pool, uint64_t ino, const void *buf, size_t len,
+		     uint64_t off);
+
+/* Off the list of views, if it is on it.  In an operation. */
+int msnap_view_forget(struct msnap_pool *pool, uint64_t ino);
 
 #endif

@@ -25,6 +25,7 @@ struct importing {
 	const struct msnap_import *piece;
 	size_t nr;
 	uint64_t size;
+	const void *tail;
 	struct timespec mtime;
 	struct msnap_runs blocks; /* taken, in the order of the pieces */
 	size_t adopted;
@@ -143,7 +144,7 @@ static int map_piece(struct importing *im, struct msnap_tree *tree,
 	return err;
 }
 
-static int do_import(struct importing *im)
+static int map_all(struct importing *im)
 {
 	struct msnap_pool *pool = im->pool;
 	struct msnap_inode in;
@@ -168,6 +169,31 @@ static int do_import(struct importing *im)
 	in.ext = msnap_ptr_store(tree.root);
 	in.nr_blk = put64(nr_blk);
 	in.size = put64(im->size);
+	return msnap_inode_put(pool, &pool->ns, im->ino, &in, MSNAP_PUT_OLD);
+}
+
+/* The end, inside of a block that cannot be shared. */
+static int write_tail(struct importing *im)
+{
+	size_t len = im->size & (MSNAP_BLOCK_SIZE - 1);
+
+	if (!im->tail || !len)
+		return 0;
+	return msnap_file_write(im->pool, im->ino, im->tail, len, im->size - len);
+}
+
+static int do_import(struct importing *im)
+{
+	struct msnap_pool *pool = im->pool;
+	struct msnap_inode in;
+	int err = map_all(im);
+
+	if (!err)
+		err = write_tail(im);
+	if (!err)
+		err = msnap_file_get(pool, im->ino, &in);
+	if (err)
+		return err;
 	msnap_inode_changed(&in);
 	in.mtime.sec = put64(im->mtime.tv_sec);
 	in.mtime.nsec = put32(im->mtime.tv_nsec);
@@ -176,10 +202,11 @@ static int do_import(struct importing *im)
 
 int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 		 const struct msnap_import *piece, size_t nr, uint64_t size,
-		 const struct timespec *mtime)
+		 const void *tail, const struct timespec *mtime)
 {
 	struct importing im = { .pool = pool, .ino = ino, .fd = fd, .piece = piece,
-				.nr = nr, .size = size, .mtime = *mtime };
+				.nr = nr, .size = size, .tail = tail,
+				.mtime = *mtime };
 	int err = size > MSNAP_FILE_MAX ? -EFBIG : pool->read_only ? -EROFS : 0;
 
 	if (!err)
@@ -217,7 +244,7 @@ int msnap_view_add(struct msnap_pool *pool, uint64_t ino)
 	return err ? err : (int)msnap_op_end(pool, MSNAP_GUARD(do_add(pool, ino)));
 }
 
-static int do_remove(struct msnap_pool *pool, uint64_t ino)
+int msnap_view_forget(struct msnap_pool *pool, uint64_t ino)
 {
 	int err = msnap_tree_take(pool, &pool->catalog, view_key(ino));
 
@@ -228,7 +255,8 @@ int msnap_view_remove(struct msnap_pool *pool, uint64_t ino)
 {
 	int err = msnap_op_begin(pool, MSNAP_OP_BLOCKS | MSNAP_OP_RESERVE);
 
-	return err ? err : (int)msnap_op_end(pool, MSNAP_GUARD(do_remove(pool, ino)));
+	return err ? err : (int)msnap_op_end(pool, MSNAP_GUARD(
+							msnap_view_forget(pool, ino)));
 }
 
 static int next_view(struct msnap_pool *pool, uint64_t after, uint64_t *ino)

@@ -17,6 +17,7 @@
 #include "alloc.h"
 #include "background.h"
 #include "diff.h"
+#include "file.h"
 #include "idmap.h"
 #include "walk.h"
 
@@ -380,6 +381,8 @@ static int roll_dir(struct rolling *r, uint64_t dir)
 		err = msnap_inode_get(pool, &r->then, dir, &then);
 	if (!err && !S_ISDIR(get32(have.mode)))
 		err = -ENOTDIR;
+	if (!err && !get32(have.nlink))
+		err = -ENOENT; /* it was removed, and is only still open */
 	if (!err)
 		err = msnap_walk(pool, &pool->ns, dir, see_live, r);
 	if (!err)
@@ -546,13 +549,29 @@ static int roll_entry(struct rolling *r, uint64_t dir, const char *name, size_t 
 	return roll_file(r, dir, name, len, from);
 }
 
+/* Contents that are newer outside of the pool are not to come back after a crash. */
+static int forget_views(struct rolling *r)
+{
+	const struct change *ch;
+	size_t at;
+	int err = 0;
+
+	for (at = 0; !err && at < r->changes.len;
+	     at += (sizeof(*ch) + ch->len + 7) & ~(size_t)7) {
+		ch = (const struct change *)(r->changes.buf + at);
+		if (!ch->len)
+			err = msnap_view_forget(r->pool, ch->ino);
+	}
+	return err;
+}
+
 static int do_rollback(struct rolling *r, uint64_t dir, const char *name, size_t len)
 {
 	int err = msnap_ns_of(r->pool, r->snap, &r->then);
 
-	if (err)
-		return err;
-	return name ? roll_entry(r, dir, name, len) : roll_all(r, dir);
+	if (!err)
+		err = name ? roll_entry(r, dir, name, len) : roll_all(r, dir);
+	return err ? err : forget_views(r);
 }
 
 int msnap_rollback(struct msnap_pool *pool, uint64_t snap, uint64_t dir,

@@ -381,6 +381,15 @@ static int do_write(struct change *c, bool keep_size)
 	return ret ? ret : change_end(c, grown(c));
 }
 
+int msnap_file_write(struct msnap_pool *pool, uint64_t ino, const void *buf, size_t len,
+		     uint64_t off)
+{
+	struct change c = { .pool = pool, .ino = ino, .buf = buf, .off = off,
+			    .len = len };
+
+	return do_write(&c, true);
+}
+
 /* ---- large writes --------------------------------------------------------------------- */
 
 struct staged {

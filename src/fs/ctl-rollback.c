@@ -185,12 +185,7 @@ static int switch_contents(struct rollback *rb)
 	int err;
 
 	msnap_fs_gate_begin(fs->gate);
-	err = msnap_fs_direct_switch_begin(fs);
-	if (err) {
-		msnap_fs_gate_switched(fs->gate, NULL, 0);
-		msnap_fs_gate_finish(fs->gate);
-		return err;
-	}
+	msnap_fs_direct_switch_begin(fs);
 	err = msnap_rollback(fs->pool, rb->to.id, rb->item.dir, name,
 			     strlen(rb->item.name), msnap_fs_changes_add,
 			     &rb->changes);

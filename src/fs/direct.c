@@ -421,100 +421,46 @@ void msnap_fs_direct_forget(struct fs *fs, uint64_t node)
 
 /* ---- rollback ---------------------------------------------------------------- */
 
-/*
- * Off the list, in the generation of the rollback or before: a crash must not bring
- * back what it took away.
- */
-static int end_list(struct fs *fs, struct msnap_fs_dfile *f)
+void msnap_fs_direct_switch_begin(struct fs *fs)
 {
-	int err = f->has_view ? msnap_fs_dfile_absorb(fs, f) : 0;
-
-	if (!err && f->listed)
-		err = msnap_view_remove(fs->pool, f->node);
-	f->listed &= err != 0;
-	return err;
+	if (fs->direct)
+		msnap_fs_dfile_shut(fs->direct);
 }
 
-static void list_again(struct fs *fs, const uint64_t *nodes, size_t nr)
-{
-	struct msnap_fs_dfile *f;
-
-	for (size_t i = 0; i < nr; i++) {
-		f = msnap_fs_dfile_find(fs->direct, nodes[i]);
-		if (!f || !f->has_view || !f->newer || f->listed)
-			continue;
-		if (msnap_fs_dfile_list(fs, f))
-			msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": what is stored to "
-				     "it from now on a crash may take", f->node);
-	}
-}
-
-int msnap_fs_direct_switch_begin(struct fs *fs)
-{
-	struct msnap_fs_direct *d = fs->direct;
-	struct msnap_fs_dfile *f;
-	uint64_t *nodes;
-	size_t nr;
-	int err;
-
-	if (!d)
-		return 0;
-	msnap_fs_dfile_shut(d);
-	err = msnap_fs_dfile_nodes(d, &nodes, &nr);
-	if (err) {
-		msnap_fs_dfile_open_up(d);
-		return err;
-	}
-	for (size_t i = 0; !err && i < nr; i++) {
-		f = msnap_fs_dfile_find(d, nodes[i]);
-		err = f ? end_list(fs, f) : 0;
-	}
-	if (err) {
-		list_again(fs, nodes, nr);
-		msnap_fs_dfile_open_up(d);
-	}
-	free(nodes);
-	return err;
-}
-
-static void refresh(struct fs *fs, struct msnap_fs_dfile *f)
+static int refresh(struct fs *fs, struct msnap_fs_dfile *f)
 {
 	int fd, err;
 
-	if (!msnap_fs_dfile_in_view(fs, f)) {
-		err = msnap_fs_dfile_drop_view(fs, f, false);
-	} else {
-		fd = msnap_fs_dfile_open_view(fs, f);
-		err = fd < 0 ? fd : msnap_fs_view_refresh(fs->direct->views,
-							  f->node, fd);
-		if (fd >= 0)
-			close(fd);
-	}
-	if (err)
-		msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": what has it open does not "
-			     "see the restored contents: %s", f->node,
-			     strerror(-err));
+	if (!msnap_fs_dfile_in_view(fs, f))
+		return msnap_fs_dfile_drop_view(fs, f, false);
+	fd = msnap_fs_dfile_open_view(fs, f);
+	if (fd < 0)
+		return fd;
+	err = msnap_fs_view_refresh(fs->direct->views, f->node, fd);
+	close(fd);
+	/* The rollback took it off. */
+	return !err && f->newer ? msnap_fs_dfile_list(fs, f) : err;
 }
 
 void msnap_fs_direct_switch_end(struct fs *fs, const uint64_t *ino, size_t nr)
 {
-	struct msnap_fs_direct *d = fs->direct;
 	struct msnap_fs_dfile *f;
-	uint64_t *nodes;
-	size_t nr_nodes;
+	int err;
 
-	if (!d)
+	if (!fs->direct)
 		return;
 	for (size_t i = 0; i < nr; i++) {
-		f = msnap_fs_dfile_find(d, ino[i]);
-		if (f && f->has_view)
-			refresh(fs, f);
+		f = msnap_fs_dfile_find(fs->direct, ino[i]);
+		if (!f || !f->has_view)
+			continue;
+		f->listed = false;
+		err = refresh(fs, f);
+		if (err)
+			msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": what has it open "
+				     "does not see the restored contents: %s",
+				     f->node, strerror(-err));
 	}
-	if (!msnap_fs_dfile_nodes(d, &nodes, &nr_nodes)) {
-		list_again(fs, nodes, nr_nodes);
-		free(nodes);
-	}
-	msnap_fs_dfile_open_up(d);
+	msnap_fs_dfile_open_up(fs->direct);
 }
 
 /* ---- telling ----------------------------------------------------------------- */

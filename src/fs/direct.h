@@ -100,10 +100,9 @@ void msnap_fs_direct_forget(struct fs *fs, uint64_t node);
  * The engine is about to exchange contents of many files for older ones.  Between
  * begin and end no file is opened, closed, read, or absorbed: nothing of what views
  * have comes in afterwards.  End makes the views of @ino what the engine has then,
- * so that mappings see it.  To be enclosed: nothing that waits for the kernel.  When
- * begin fails, there is nothing to end.
+ * so that mappings see it.  To be enclosed: nothing that waits for the kernel.
  */
-int msnap_fs_direct_switch_begin(struct fs *fs);
+void msnap_fs_direct_switch_begin(struct fs *fs);
 void msnap_fs_direct_switch_end(struct fs *fs, const uint64_t *ino, size_t nr);
 
 /* May the kernel have pages of it that it has not written back to us? */

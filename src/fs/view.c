@@ -524,16 +524,13 @@ static int import(struct msnap_fs_views *views, uint64_t ino, int fd,
 {
 	uint64_t size = (uint64_t)l->st.st_size;
 	int err = msnap_import(views->pool, ino, fd, l->differ.at, l->differ.nr, size,
-			       &l->st.st_mtim);
+			       l->tail_differs ? l->tail : NULL, &l->st.st_mtim);
 
+	/* What reads as zeros already. */
 	for (size_t i = 0; !err && i < l->allocated.nr; i++)
 		err = msnap_fallocate(views->pool, ino, FALLOC_FL_KEEP_SIZE,
 				      l->allocated.at[i].off,
 				      l->allocated.at[i].len);
-	if (!err && l->tail_differs)
-		err = msnap_pwrite(views->pool, ino, l->tail,
-				   size - whole_blocks(size), whole_blocks(size),
-				   true);
 	return err;
 }
 

@@ -201,7 +201,12 @@ def one_life(m, folders, rng, turn):
         time.sleep(0.01)
     subprocess.run(["umount", m.dir], check=True)
     m.mount()
-    found = [check(*pair) for pair in zip(folders, diaries)]
+    try:
+        found = [check(*pair) for pair in zip(folders, diaries)]
+    except Exception:
+        print("life %d: mounted: %s, daemon running: %s" %
+              (turn, os.path.ismount(m.dir), m.is_busy()))
+        raise
     print("ok: life %d, %.2f s: %d fsync'ed files, %d restore points" %
           (turn, wait, *map(sum, zip(*found))), flush=True)
 

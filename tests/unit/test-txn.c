@@ -492,6 +492,7 @@ START_TEST(no_memory_to_open)
 {
 	pool_make(POOL_MIB);
 	make_world();
+	msnap_pool_abandon(pool);
 	bring_back();
 	free(image);
 	pool_reopen(0); /* orphans go */
@@ -516,6 +517,7 @@ START_TEST(no_memory_to_close)
 	make_world();
 	pool_crash(0);
 	view = pool_view();
+	msnap_pool_abandon(pool);
 	for (nth = 1; failed; nth++) {
 		pool_from(image, 0);
 		msnap_alloc_fail(nth);
