@@ -16,8 +16,6 @@
 #define NR_SHARDS 16
 #define FIRST_BUCKETS 256
 
-#define NODE_ORPHAN 1u
-
 struct node {
 	uint64_t id;
 	uint64_t nlookup;
@@ -25,7 +23,8 @@ struct node {
 	uint32_t nopen;
 	uint32_t nopen_write;
 	uint32_t written; /* 1 + place in nodes->written; 0: not there */
-	uint32_t flags;
+	uint32_t orphan : 1;
+	uint32_t generation : 31; /* of a directory that was an orphan */
 };
 
 struct shard {
@@ -160,7 +159,7 @@ static struct node *find_or_add(struct shard *shard, uint64_t id)
 static bool drop_unused(struct shard *shard, struct node **place)
 {
 	struct node *node = *place;
-	bool orphan = node->flags & NODE_ORPHAN;
+	bool orphan = node->orphan;
 
 	if (node->nlookup || node->nopen)
 		return false;
@@ -282,9 +281,24 @@ bool msnap_fs_node_orphan(struct msnap_fs_nodes *nodes, uint64_t id)
 	struct node *node = *find_place(shard, id);
 
 	if (node)
-		node->flags |= NODE_ORPHAN;
+		node->orphan = 1;
 	pthread_mutex_unlock(&shard->lock);
 	return !node;
+}
+
+uint64_t msnap_fs_node_dir_generation(struct msnap_fs_nodes *nodes, uint64_t id)
+{
+	struct shard *shard = lock_shard(nodes, id);
+	struct node *node = *find_place(shard, id);
+	uint64_t generation = 0;
+
+	if (node) {
+		node->generation += node->orphan;
+		node->orphan = 0;
+		generation = node->generation;
+	}
+	pthread_mutex_unlock(&shard->lock);
+	return generation;
 }
 
 uint64_t msnap_fs_node_nr_open(struct msnap_fs_nodes *nodes, uint64_t id)
@@ -354,7 +368,7 @@ static void each_orphan_of(struct shard *shard,
 	for (size_t i = 0; i < shard->nr_buckets; i++)
 		for (struct node *node = shard->bucket[i]; node;
 		     node = node->next)
-			if (node->flags & NODE_ORPHAN)
+			if (node->orphan)
 				cb(arg, node->id);
 	pthread_mutex_unlock(&shard->lock);
 }

@@ -37,6 +37,14 @@ bool msnap_fs_node_close(struct msnap_fs_nodes *nodes, uint64_t id, bool write);
 /* The inode has no name any more.  True: nobody uses it, evict it now. */
 bool msnap_fs_node_orphan(struct msnap_fs_nodes *nodes, uint64_t id);
 
+/*
+ * The generation to tell the kernel with a directory that has a name.  The kernel takes
+ * one that was removed for dead as long as anything below it is in use; when a rollback
+ * brings it back, another generation makes the kernel begin anew (fuse_stale_inode() in
+ * its fs/fuse/inode.c).
+ */
+uint64_t msnap_fs_node_dir_generation(struct msnap_fs_nodes *nodes, uint64_t id);
+
 /* Opens of one inode, and of all files. */
 uint64_t msnap_fs_node_nr_open(struct msnap_fs_nodes *nodes, uint64_t id);
 uint64_t msnap_fs_nodes_nr_open(struct msnap_fs_nodes *nodes);

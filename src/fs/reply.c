@@ -55,6 +55,8 @@ void msnap_fs_fill_entry(struct fs *fs, uint64_t node,
 
 	memset(entry, 0, sizeof(*entry));
 	entry->ino = node;
+	if (S_ISDIR(attr->mode) && attr->nlink)
+		entry->generation = msnap_fs_node_dir_generation(fs->nodes, node);
 	entry->entry_timeout = entry_timeout;
 	entry->attr_timeout = final_attr(fs, node, &now);
 	msnap_fs_fill_stat(node, &now, &entry->attr);
@@ -108,11 +110,14 @@ void msnap_fs_gone(struct fs *fs, const struct msnap_attr *gone)
 
 void msnap_fs_evict(struct fs *fs, uint64_t ino)
 {
-	int err;
+	struct msnap_attr attr;
+	int err = msnap_getattr(fs->pool, msnap_live(ino), &attr);
 
+	/* A link or a rollback brought it back, or it is gone already. */
+	if (err == -ENOENT || (!err && attr.nlink))
+		return;
 	msnap_fs_direct_forget(fs, ino);
 	err = msnap_evict(fs->pool, ino);
-
 	/* Its space comes back when the pool is next opened. */
 	if (err)
 		msnap_fs_log(LOG_WARNING, "inode %" PRIu64

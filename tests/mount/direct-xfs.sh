@@ -2,5 +2,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # direct-xfs.sh - direct mode, the pool on xfs.
-exec "$(dirname "$0")/on-host" xfs basic.sh snap.sh rollback.py cli.sh writers.py \
+exec "$(dirname "$0")/on-host" xfs basic.sh snap.sh rollback.py tree.py cli.sh writers.py \
 	apps.py direct.py direct-cut.py direct-kill.py

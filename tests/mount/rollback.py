@@ -101,6 +101,28 @@ def check_directory(d):
     print("ok: a directory")
 
 
+def check_dead_directory(d):
+    """One that was removed while something that had been in it was in use."""
+    top = d + "/dead"
+    os.makedirs(top + "/sub")
+    write(top + "/sub/file", b"kept open")
+    fd = os.open(top + "/sub/file", os.O_RDONLY)
+    os.unlink(top + "/sub/file")
+    snap(top, "empty")
+    for _ in range(2):
+        os.rmdir(top + "/sub")
+        rollback(top, "empty", flags=NO_SAFETY)
+        os.mkdir(top + "/sub/new")
+        write(top + "/sub/new/file", b"new")
+        assert os.listdir(top + "/sub") == ["new"]
+        assert os.listdir(top + "/sub/.snap") == ["empty"]
+        rollback(top, "empty", flags=NO_SAFETY)
+        assert os.listdir(top + "/sub") == []
+    assert os.pread(fd, 20, 0) == b"kept open"
+    os.close(fd)
+    print("ok: a directory that was removed")
+
+
 def check_root(d):
     """The whole filesystem."""
     write(d + "/x", b"1" * 10000)
@@ -213,8 +235,8 @@ def check_calls(d):
 
 def main():
     with Mount("512M") as m:
-        for check in (check_file, check_directory, check_root, check_writer,
-                      check_calls):
+        for check in (check_file, check_directory, check_dead_directory,
+                      check_root, check_writer, check_calls):
             check(m.dir)
 
 
