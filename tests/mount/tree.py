@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random changes of a tree of files, with restore points, clones and rollbacks.
+"""Random changes of a tree of files, with restore points, clones, rollbacks and kills.
 
 The same changes are made to a tree on the mount and to one of the host's; what a
 restore point holds is kept there as a plain copy, and a rollback copies it back.  After
@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 import stat
+import subprocess
 import sys
 
 sys.dont_write_bytecode = True
@@ -325,12 +326,25 @@ class Pair:
         clone(self.here + src, self.here + dst, RECURSIVE if is_dir else 0)
         copy_tree(self.there + src, self.there + dst)
 
+    def crash(self):
+        """The daemon is killed after all that was done is durable."""
+        while self.open:
+            self.close()
+        for rel in self.all("file") + [""]:
+            fd = os.open(self.here + rel, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+        subprocess.run(["pkill", "-9", "-f", "mount.memsnapfs " + self.m.pool],
+                       check=True)
+        self.m.unmount()
+        self.m.mount()
+
     # ---- running -------------------------------------------------------------------
 
     CHOICES = (("write", 6), ("store", 6), ("keep_open", 2), ("close", 2),
                ("truncate", 2), ("mkdir", 3), ("remove", 2), ("rename", 4),
                ("link", 2), ("symlink", 1), ("attributes", 2), ("take", 2),
-               ("forget", 1), ("back", 2), ("clone", 2))
+               ("forget", 1), ("back", 2), ("clone", 2), ("crash", 0.3))
 
     def run(self, seed):
         names, weights = zip(*self.CHOICES)
