@@ -115,8 +115,9 @@ static inline int msnap_mem_punch(struct msnap_mem *mem, uint64_t off,
 /*
  * Replace a range of the pool's file by blocks of file @fd, shared by the filesystem
  * that both are on (FICLONERANGE, see ioctl_ficlonerange(2)): no data is copied.
- * Durable as a store is, by flush and drain.  -EOPNOTSUPP, -EXDEV, -EINVAL: not
- * there; -ENOSPC, -EIO.
+ * The filesystem writes @fd's own changes back first, so that where copies are durable
+ * (copy_is_durable) the next drain makes the whole durable; elsewhere flush and drain
+ * do, as for a store.  -EOPNOTSUPP, -EXDEV, -EINVAL: not there; -ENOSPC, -EIO.
  */
 static inline int msnap_mem_share(struct msnap_mem *mem, uint64_t off, int fd,
 				  uint64_t src_off, uint64_t len)

@@ -3,11 +3,11 @@
  * explore - crash the engine at every point, in every way, and see what is left.
  *
  * Usage: explore [--images N] [--time SECONDS] [--seed S] [--kind lines|pages|both]
- *                [--workload singles|pairs|random|all] [--per-point N]
- *                [--replay PASS:INDEX] [--broken]
+ *                [--workload singles|pairs|random|format|all] [--per-point N]
+ *                [--skip N] [--runs N] [--replay PASS:INDEX] [--broken]
  *
  * Runs the workloads, pass after pass, until N images were explored, the time is up or
- * it is interrupted; without either, one pass.  Each run depends on seed, pass and index only, so
+ * it is interrupted; without either, one pass, or of it --runs after the first --skip.  Each run depends on seed, pass and index only, so
  * that --replay with the other options as they were repeats the run that a violation
  * was found in.  Exit status: 0 no violation, 1 some, 2 wrong usage.
  */
@@ -27,6 +27,8 @@
 #define POOL_SIZE (4u << 20)
 #define RANDOM_RUNS 64 /* in a pass */
 #define RANDOM_OPS 300
+#define FORMAT_RUNS 8 /* in a pass */
+#define FORMAT_PER_POINT 300 /* images: it has four drains only */
 #define HANG 600 /* seconds, on a busy machine */
 #define MAX_VIOLATIONS 5
 
@@ -34,7 +36,7 @@
 int msnap_broken;
 #endif
 
-enum set { SET_SINGLES = 1, SET_PAIRS = 2, SET_RANDOM = 4, SET_ALL = 7 };
+enum set { SET_SINGLES = 1, SET_PAIRS = 2, SET_RANDOM = 4, SET_FORMAT = 8, SET_ALL = 15 };
 
 static struct {
 	uint64_t images;
@@ -44,18 +46,19 @@ static struct {
 	const char *workload;
 	unsigned sets;
 	unsigned per_point;
+	uint64_t skip, runs; /* runs 0: all */
 	long replay_pass, replay_index; /* -1: no */
 	bool broken;
 } opt = { .seed = 1, .lines = true, .pages = true, .workload = "all", .sets = SET_ALL,
 	  .per_point = 6, .replay_pass = -1 };
 
 static struct {
-	uint64_t singles, pairs, randoms, violations;
+	uint64_t singles, pairs, randoms, formats, violations;
 } done;
 
-static struct rig *rig[2]; /* lines, pages */
 static struct rig_base base[2]; /* after a crash, after a clean end */
-static unsigned loaded[2] = { -1u, -1u }; /* the base that each rig has */
+static struct rig *rig[2][2]; /* lines, pages; of each base */
+static bool loaded[2][2]; /* has it the image of its base? */
 static const char *running = "start"; /* for the signal handler */
 static volatile sig_atomic_t stop;
 
@@ -71,11 +74,12 @@ static struct rig_count total(void)
 {
 	struct rig_count sum = { 0 };
 
-	for (int k = 0; k < 2; k++) {
-		const struct rig_count *c = rig[k] ? &rig[k]->count : &sum;
+	for (int k = 0; k < 4; k++) {
+		const struct rig_count *c;
 
-		if (!rig[k])
+		if (!rig[k / 2][k % 2])
 			continue;
+		c = &rig[k / 2][k % 2]->count;
 		sum.images += c->images;
 		sum.nested += c->nested;
 		sum.points += c->points;
@@ -116,18 +120,38 @@ static void run_random(struct rig *r)
 	done.randoms++;
 }
 
+/* mkfs over what is there, and the first changes of the new pool. */
+static void run_format(struct rig *r)
+{
+	if (rig_format(r) == 0)
+		for (unsigned i = 0; i < state_alive_nr && !r->failed; i++)
+			rig_op(r, &state_alive_op[i]);
+	done.formats++;
+}
+
 /* The workloads of a pass, numbered. */
 static uint64_t nr_runs(void)
 {
 	uint64_t n = workload_single_nr;
 
 	return (opt.sets & SET_SINGLES ? n : 0) + (opt.sets & SET_PAIRS ? n * n : 0) +
-	       (opt.sets & SET_RANDOM ? RANDOM_RUNS : 0);
+	       (opt.sets & SET_RANDOM ? RANDOM_RUNS : 0) +
+	       (opt.sets & SET_FORMAT ? FORMAT_RUNS : 0);
+}
+
+static bool is_format(uint64_t i)
+{
+	return opt.sets & SET_FORMAT && i >= nr_runs() - FORMAT_RUNS;
 }
 
 static void run_number(struct rig *r, uint64_t i)
 {
 	uint64_t n = workload_single_nr;
+
+	if (is_format(i)) {
+		run_format(r);
+		return;
+	}
 
 	if (opt.sets & SET_SINGLES) {
 		if (i < n) {
@@ -144,7 +168,9 @@ static void run_number(struct rig *r, uint64_t i)
 
 static bool is_random(uint64_t i)
 {
-	return opt.sets & SET_RANDOM && i >= nr_runs() - RANDOM_RUNS;
+	uint64_t end = nr_runs() - (opt.sets & SET_FORMAT ? FORMAT_RUNS : 0);
+
+	return opt.sets & SET_RANDOM && i < end && i >= end - RANDOM_RUNS;
 }
 
 static void plan(struct rig *r, uint64_t index)
@@ -158,7 +184,12 @@ static void plan(struct rig *r, uint64_t index)
 		.one_op_in = 4 * thin,
 		.one_nested_in = 150,
 		.one_torn_in = 60 * thin,
+		.one_all_in = 200 * thin,
 	};
+	if (is_format(index))
+		r->plan = (struct rig_plan){ .at_drain = FORMAT_PER_POINT,
+					     .between = 10,
+					     .one_store_in = 4 };
 	if (r->nested)
 		r->nested->plan = (struct rig_plan){
 			.at_drain = 4,
@@ -172,11 +203,11 @@ static void plan(struct rig *r, uint64_t index)
 static void run(uint64_t pass, uint64_t index)
 {
 	unsigned kind = opt.lines && opt.pages ? (index + pass) & 1 : opt.pages;
-	struct rig *r = rig[kind];
-	unsigned b;
+	struct rng rng = { rng_mix(opt.seed ^ rng_mix(pass << 40 ^ index)) };
+	unsigned b = rng_below(&rng, 2);
+	struct rig *r = rig[kind][b];
 
-	r->rng.x = rng_mix(opt.seed ^ rng_mix(pass << 40 ^ index));
-	b = rng_below(&r->rng, 2);
+	r->rng = rng;
 	plan(r, index);
 	snprintf(r->context, sizeof(r->context),
 		 "--seed %llu --kind %s --workload %s --per-point %u --replay %llu:%llu",
@@ -186,11 +217,11 @@ static void run(uint64_t pass, uint64_t index)
 		 (unsigned long long)index);
 	running = r->context;
 	alarm(HANG);
-	if (!rig_begin(r, &base[b], loaded[kind] == b)) {
+	if (!rig_begin(r, &base[b], loaded[kind][b])) {
 		run_number(r, index);
 		rig_end(r, rng_below(&r->rng, 8) == 0);
 	}
-	loaded[kind] = b;
+	loaded[kind][b] = true;
 	done.violations += r->failed;
 }
 
@@ -218,17 +249,22 @@ static uint64_t step_of(uint64_t nr)
 static void explore(void)
 {
 	uint64_t nr = nr_runs(), step = step_of(nr), pass, i;
+	uint64_t first = opt.skip < nr ? opt.skip : nr;
+	uint64_t end = opt.runs && opt.runs < nr - first ? first + opt.runs : nr;
 	double start = now();
 
 	if (opt.replay_pass >= 0) {
-		for (unsigned k = 0; k < 2; k++)
-			if (rig[k])
-				rig[k]->trace = rig[k]->nested->trace = true;
+		for (unsigned k = 0; k < 4; k++) {
+			struct rig *r = rig[k / 2][k % 2];
+
+			if (r)
+				r->trace = r->nested->trace = true;
+		}
 		run(opt.replay_pass, opt.replay_index);
 		return;
 	}
 	for (pass = 0; !enough(start); pass++) {
-		for (i = 0; i < nr && !enough(start); i++)
+		for (i = first; i < end && !enough(start); i++)
 			run(pass, i * step % nr);
 		if (!opt.images && opt.time <= 0)
 			break;
@@ -237,12 +273,14 @@ static void explore(void)
 
 static void make_rigs(void)
 {
-	for (int k = 0; k < 2; k++)
-		if (k ? opt.pages : opt.lines)
-			rig[k] = rig_new(POOL_SIZE, k ? MSNAP_SIM_PAGES : MSNAP_SIM_LINES,
-					 true);
+	for (int k = 0; k < 4; k++)
+		if (k / 2 ? opt.pages : opt.lines)
+			rig[k / 2][k % 2] = rig_new(POOL_SIZE,
+						    k / 2 ? MSNAP_SIM_PAGES :
+							    MSNAP_SIM_LINES,
+						    true);
 	for (unsigned clean = 0; clean < 2; clean++) {
-		struct rig *r = rig[0] ? rig[0] : rig[1];
+		struct rig *r = rig[!rig[0][0]][clean];
 
 		snprintf(r->context, sizeof(r->context), "the base image");
 		if (rig_make_base(r, workload_base, workload_base_nr, clean,
@@ -254,12 +292,15 @@ static void make_rigs(void)
 
 static void free_rigs(void)
 {
-	for (int k = 0; k < 2; k++) {
-		rig_free_base(&base[k], POOL_SIZE);
-		if (rig[k])
-			rig_free(rig[k]);
-		rig[k] = NULL;
-		loaded[k] = -1u;
+	for (int k = 0; k < 4; k++) {
+		struct rig **r = &rig[k / 2][k % 2];
+
+		if (k / 2 == 0)
+			rig_free_base(&base[k], POOL_SIZE);
+		if (*r)
+			rig_free(*r);
+		*r = NULL;
+		loaded[k / 2][k % 2] = false;
 	}
 }
 
@@ -269,14 +310,15 @@ static void print_summary(double seconds)
 
 	printf("crash explorer: seed %llu, %llu images at %llu points, %llu recoveries "
 	       "crashed again, %llu images without room for new writes, %llu states, "
-	       "%llu singles, %llu pairs, %llu random sequences, %llu violations, "
+	       "%llu singles, %llu pairs, %llu random sequences, %llu mkfs, "
+	       "%llu violations, "
 	       "%.1f s, %.0f images/s\n",
 	       (unsigned long long)opt.seed, (unsigned long long)c.images,
 	       (unsigned long long)c.points, (unsigned long long)c.nested,
 	       (unsigned long long)c.full, (unsigned long long)c.states,
 	       (unsigned long long)done.singles, (unsigned long long)done.pairs,
-	       (unsigned long long)done.randoms, (unsigned long long)done.violations,
-	       seconds, c.images / seconds);
+	       (unsigned long long)done.randoms, (unsigned long long)done.formats,
+	       (unsigned long long)done.violations, seconds, c.images / seconds);
 }
 
 /* ---- can it fail? -------------------------------------------------------------------------- */
@@ -341,9 +383,10 @@ static void on_stop(int sig)
 static void usage(void)
 {
 	fputs("usage: explore [--images N] [--time SECONDS] [--seed S]\n"
-	      "               [--kind lines|pages|both] [--workload singles|pairs|"
-	      "random|all]\n"
-	      "               [--per-point N] [--replay PASS:INDEX] [--broken]\n",
+	      "               [--kind lines|pages|both]\n"
+	      "               [--workload singles|pairs|random|format|all]\n"
+	      "               [--per-point N] [--skip N] [--runs N]\n"
+	      "               [--replay PASS:INDEX] [--broken]\n",
 	      stderr);
 	exit(2);
 }
@@ -358,10 +401,12 @@ static void set_kind(const char *arg)
 
 static void set_workload(const char *arg)
 {
-	static const char *const name[] = { "singles", "pairs", "random", "all" };
-	static const unsigned sets[] = { SET_SINGLES, SET_PAIRS, SET_RANDOM, SET_ALL };
+	static const char *const name[] = { "singles", "pairs", "random", "format",
+					    "all" };
+	static const unsigned sets[] = { SET_SINGLES, SET_PAIRS, SET_RANDOM,
+					 SET_FORMAT, SET_ALL };
 
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < 5; i++) {
 		if (strcmp(arg, name[i]) == 0) {
 			opt.workload = name[i];
 			opt.sets = sets[i];
@@ -377,6 +422,7 @@ static void parse(int argc, char **argv)
 		{ "images", 1, NULL, 'i' },    { "time", 1, NULL, 't' },
 		{ "seed", 1, NULL, 's' },      { "kind", 1, NULL, 'k' },
 		{ "workload", 1, NULL, 'w' },  { "per-point", 1, NULL, 'p' },
+		{ "skip", 1, NULL, 'x' },      { "runs", 1, NULL, 'n' },
 		{ "replay", 1, NULL, 'r' },    { "broken", 0, NULL, 'b' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -395,6 +441,10 @@ static void parse(int argc, char **argv)
 			set_workload(optarg);
 		else if (c == 'p')
 			opt.per_point = strtoul(optarg, NULL, 0);
+		else if (c == 'x')
+			opt.skip = strtoull(optarg, NULL, 0);
+		else if (c == 'n')
+			opt.runs = strtoull(optarg, NULL, 0);
 		else if (c == 'r' && sscanf(optarg, "%ld:%ld", &opt.replay_pass,
 					    &opt.replay_index) == 2)
 			continue;

@@ -14,11 +14,20 @@
 
 #define START 1700000000
 
+#define UUID 0x5a
+
 static uint64_t ticks;
+static uint8_t uuid = UUID;
 
 void fixed_reset(void)
 {
 	ticks = 0;
+	uuid = UUID;
+}
+
+void fixed_uuid(uint8_t byte)
+{
+	uuid = byte;
 }
 
 int clock_gettime(clockid_t id, struct timespec *t)
@@ -40,5 +49,5 @@ time_t time(time_t *t)
 
 void uuid_generate(uuid_t out)
 {
-	memset(out, 0x5a, sizeof(uuid_t));
+	memset(out, uuid, sizeof(uuid_t));
 }

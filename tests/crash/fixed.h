@@ -6,5 +6,7 @@
 
 /* The clock begins anew: every workload sees the same times. */
 void fixed_reset(void);
+/* What UUIDs consist of until the next reset. */
+void fixed_uuid(uint8_t byte);
 
 #endif

@@ -7,8 +7,6 @@
 
 #include "model-tree.h"
 
-#define FEW 10 /* units or groups of which all subsets are made */
-
 /* ---- what differs --------------------------------------------------------------- */
 
 static void add_unit(struct diff *d, uint64_t off)
@@ -109,10 +107,10 @@ unsigned choices_make(const struct diff *d, struct rng *rng, unsigned cap,
 
 	if (cap > CHOICE_MAX)
 		cap = CHOICE_MAX;
-	if (d->nr <= FEW)
+	if (d->nr <= CHOICE_FEW)
 		return thin(rng, all_subsets(CHOICE_UNIT_SET, d->nr, out), cap, out);
 	if (2 * d->nr_group + 2 <= cap / 2) {
-		n = d->nr_group <= FEW && 1u << d->nr_group <= cap / 2 ?
+		n = d->nr_group <= CHOICE_FEW && 1u << d->nr_group <= cap / 2 ?
 			    all_subsets(CHOICE_GROUP_SET, d->nr_group, out) :
 			    all_singles(d, out);
 	} else {

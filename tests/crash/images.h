@@ -45,6 +45,7 @@ void diff_build(struct diff *d, enum msnap_sim_kind kind, const uint8_t *cpu,
 void diff_free(struct diff *d);
 
 #define CHOICE_MAX 2048
+#define CHOICE_FEW 10 /* units or groups of which all subsets are made */
 
 /* Which images to look at, at most @cap (of CHOICE_MAX): all subsets where the choices
  * are few, else a selection.  Returns how many. */

@@ -179,7 +179,7 @@ int judge_image(struct judge *j, struct scratch *s, const struct verdict *v)
 	int ret;
 
 	j->want = NULL;
-	if (previous_root(j, s, v))
+	if (!v->alone && previous_root(j, s, v))
 		return -1;
 	pool = open_image(j, s, 0);
 	if (!pool)
@@ -189,6 +189,40 @@ int judge_image(struct judge *j, struct scratch *s, const struct verdict *v)
 		ret = new_writes(j, pool);
 	msnap_pool_abandon(pool);
 	return ret;
+}
+
+/* ---- mkfs ----------------------------------------------------------------------------- */
+
+/* 0, or what opening it says. */
+static int try_open(struct judge *j, struct scratch *s, unsigned flags)
+{
+	struct msnap_open_args args = { .flags = flags | MSNAP_OPEN_NO_BACKGROUND };
+	struct msnap_why why = { "" };
+	struct msnap_pool *pool;
+	int err = msnap_pool_open_mem(&s->mem, "image", &args, &pool, &why);
+
+	if (err)
+		wrong(j, "cannot be opened: %s (%s)", strerror(-err), why.text);
+	else
+		msnap_pool_abandon(pool);
+	return err;
+}
+
+int judge_format(struct judge *j, struct scratch *s, const struct verdict *v)
+{
+	struct msnap_why why;
+	int err;
+
+	j->want = NULL;
+	j->log[0] = 0;
+	err = try_open(j, s, MSNAP_OPEN_RDONLY);
+	if (!err)
+		return judge_image(j, s, v);
+	if (err != -EMEDIUMTYPE && err != -EUCLEAN)
+		return -1;
+	if (msnap_pool_format_mem(&s->mem, "image", NULL, &why) || try_open(j, s, 0))
+		return wrong(j, "mkfs cannot make a pool of it");
+	return 0;
 }
 
 void judge_done(struct judge *j)

@@ -19,6 +19,7 @@ struct verdict {
 	uint64_t durable_gen;
 	struct state *writing; /* of the commit in progress, or NULL */
 	struct state *previous; /* of the commit before durable; NULL: not known */
+	bool alone; /* there need not be a root before the newest */
 };
 
 struct judge {
@@ -34,6 +35,10 @@ struct judge {
 
 /* 0, or -1 with j->why.  The scratch memory is changed. */
 int judge_image(struct judge *j, struct scratch *s, const struct verdict *v);
+
+/* The same of an image that a crash inside of mkfs left: it may also be no pool at all,
+ * and then mkfs makes one of it. */
+int judge_format(struct judge *j, struct scratch *s, const struct verdict *v);
 
 /* Run the checker; 0, or -1 with @why.  @data: contents, too.  (What has a name is
  * verified in any case, when it is read to be compared.) */

@@ -310,6 +310,18 @@ int model_write(struct model *m, const char *path, const void *buf, size_t len,
 	return err;
 }
 
+int model_store(struct model *m, const char *path, const void *buf, size_t len,
+		size_t off)
+{
+	struct model_inode *in;
+	int err = find_file(m, path, &in);
+
+	if (!err && off < in->size)
+		inode_write(in, off, buf, len < in->size - off ? len :
+								 in->size - off);
+	return err;
+}
+
 int model_truncate(struct model *m, const char *path, size_t size)
 {
 	struct model_inode *in;

@@ -85,6 +85,9 @@ int model_create(struct model *m, const char *path, uint32_t mode,
 		 const char *target);
 int model_write(struct model *m, const char *path, const void *buf, size_t len,
 		size_t off);
+/* As through a mapping: what lies behind the end is lost. */
+int model_store(struct model *m, const char *path, const void *buf, size_t len,
+		size_t off);
 int model_truncate(struct model *m, const char *path, size_t size);
 /* @mode as for fallocate(2): KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE. */
 int model_fallocate(struct model *m, const char *path, int mode, size_t off,

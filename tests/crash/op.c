@@ -2,6 +2,7 @@
 #include "op.h"
 
 #include <errno.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +212,105 @@ static long do_file(struct msnap_pool *pool, const struct op *op)
 	}
 }
 
+/* ---- mappings -------------------------------------------------------------------- */
+
+#define PAGE 4096u
+
+static uint64_t page_down(uint64_t off)
+{
+	return off & ~(uint64_t)(PAGE - 1);
+}
+
+static uint64_t page_up(uint64_t off)
+{
+	return page_down(off + PAGE - 1);
+}
+
+/* Pages [off, end) of the file with what @op stores in them; @end may lie beyond the
+ * file's.  The caller frees them. */
+static int mapped_pages(struct msnap_pool *pool, const struct op *op, uint64_t ino,
+			uint64_t off, uint64_t end, uint8_t **pages)
+{
+	uint8_t *buf = model_alloc(NULL, end - off), *data = op_data(op);
+	uint64_t len = end - op->off < op->len ? end - op->off : op->len;
+	ssize_t n;
+
+	memset(buf, 0, end - off);
+	n = msnap_pread(pool, msnap_live(ino), buf, end - off, off);
+	if (op->mode & FALLOC_FL_PUNCH_HOLE)
+		memset(buf + (op->off - off), 0, len);
+	else
+		memcpy(buf + (op->off - off), data, len);
+	free(data);
+	*pages = buf;
+	return n < 0 ? n : 0;
+}
+
+/* Cached mode: the kernel writes whole pages back, then asks for an fsync. */
+static long do_msync(struct msnap_pool *pool, const struct op *op, uint64_t ino,
+		     uint64_t size)
+{
+	uint64_t off = page_down(op->off), end = op->off + op->len;
+	uint8_t *pages = NULL;
+	int err = 0;
+
+	end = page_up(end < size ? end : size);
+	if (off < end) {
+		err = mapped_pages(pool, op, ino, off, end, &pages);
+		if (!err)
+			err = msnap_pwrite(pool, ino, pages, end - off, off, true);
+		free(pages);
+	}
+	return err ? err : msnap_commit(pool);
+}
+
+static const uint8_t *view;
+
+const uint8_t *op_view(void)
+{
+	return view;
+}
+
+/* Direct mode: what was stored lies in the view, and its blocks come by sharing; the
+ * end inside of a block is copied. */
+static long do_absorb(struct msnap_pool *pool, const struct op *op, uint64_t ino,
+		      uint64_t old_size)
+{
+	static const struct timespec mtime;
+	uint64_t end = op->off + op->len;
+	uint64_t size = end > old_size ? end : old_size, whole = page_down(size);
+	struct msnap_import piece = { .off = page_down(op->off),
+				      .hole = op->mode & FALLOC_FL_PUNCH_HOLE };
+	uint8_t *pages;
+	int err = mapped_pages(pool, op, ino, 0, page_up(size), &pages);
+
+	piece.len = (page_up(end) < whole ? page_up(end) : whole) - piece.off;
+	view = pages;
+	if (!err)
+		err = msnap_import(pool, ino, -1, &piece,
+				   piece.off < whole && piece.len ? 1 : 0, size,
+				   end > whole ? pages + whole : NULL, &mtime);
+	view = NULL;
+	free(pages);
+	return err;
+}
+
+static long do_mapped(struct msnap_pool *pool, const struct op *op)
+{
+	struct msnap_attr attr;
+	struct spot s;
+	int err = find_existing(pool, NULL, op->path, &s);
+
+	if (!err)
+		err = msnap_getattr(pool, s.id, &attr);
+	if (!err && !S_ISREG(attr.mode))
+		err = S_ISDIR(attr.mode) ? -EISDIR : -EINVAL; /* open(2) says no */
+	if (err)
+		return err;
+	return op->code == OP_MSYNC ? do_msync(pool, op, s.id.ino, attr.size) :
+				      do_absorb(pool, op, s.id.ino, attr.size);
+}
+
 static long do_copy(struct msnap_pool *pool, const struct op *op)
 {
 	struct spot a, b;
@@ -325,6 +425,9 @@ long op_on_pool(struct msnap_pool *pool, const struct op *op)
 		return do_unlink(pool, op);
 	case OP_RENAME:
 		return do_rename(pool, op);
+	case OP_MSYNC:
+	case OP_ABSORB:
+		return do_mapped(pool, op);
 	case OP_COPY:
 		return do_copy(pool, op);
 	case OP_CLONE:
@@ -343,6 +446,16 @@ long op_on_pool(struct msnap_pool *pool, const struct op *op)
 	default:
 		return do_file(pool, op);
 	}
+}
+
+/* Stores behind the file's end are lost. */
+static long msync_on_model(struct model *m, const struct op *op)
+{
+	uint8_t *data = op_data(op);
+	long ret = model_store(m, op->path, data, op->len, op->off);
+
+	free(data);
+	return ret;
 }
 
 static long data_on_model(struct model *m, const struct op *op)
@@ -366,9 +479,16 @@ static long tmpfile_on_model(struct model *m, const struct op *op)
 static long file_on_model(struct model *m, const struct op *op)
 {
 	switch (op->code) {
+	case OP_ABSORB:
+		if (op->mode & FALLOC_FL_PUNCH_HOLE)
+			return model_fallocate(m, op->path, FALLOC_FL_ZERO_RANGE,
+					       op->off, op->len);
+		return data_on_model(m, op);
 	case OP_WRITE:
 	case OP_SETXATTR:
 		return data_on_model(m, op);
+	case OP_MSYNC:
+		return msync_on_model(m, op);
 	case OP_TRUNCATE:
 		return model_truncate(m, op->path, op->len);
 	case OP_FALLOCATE:
@@ -428,6 +548,7 @@ bool op_commits(const struct op *op)
 	case OP_SNAP_DELETE:
 	case OP_SNAP_RENAME:
 	case OP_ROLLBACK:
+	case OP_MSYNC:
 	case OP_COMMIT:
 		return true;
 	default:
@@ -439,7 +560,7 @@ void op_print(const struct op *op, char *buf, size_t size)
 {
 	static const char *const name[OP_NR] = {
 		"create", "tmpfile", "mkdir", "symlink", "link", "unlink", "rmdir",
-		"rename", "write", "truncate", "fallocate", "copy", "clone", "chmod",
+		"rename", "write", "msync", "absorb", "truncate", "fallocate", "copy", "clone", "chmod",
 		"setxattr", "rmxattr", "snap", "snap-delete", "snap-rename",
 		"rollback", "commit", "settle",
 	};

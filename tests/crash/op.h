@@ -24,6 +24,8 @@ enum op_code {
 	OP_RMDIR,
 	OP_RENAME, /* @mode: MSNAP_RENAME_* */
 	OP_WRITE,
+	OP_MSYNC, /* pages stored to through a mapping are written back; fsync */
+	OP_ABSORB, /* blocks of the file's view are shared; @mode PUNCH: a hole */
 	OP_TRUNCATE, /* to @len */
 	OP_FALLOCATE, /* @mode as fallocate(2) */
 	OP_COPY, /* @len bytes at @off to @to_off */
@@ -54,6 +56,9 @@ struct op {
 
 /* When such an operation returns 0, all done so far is durable. */
 bool op_commits(const struct op *op);
+
+/* The view that OP_ABSORB shares blocks of while it runs, from the file's start. */
+const uint8_t *op_view(void);
 
 /* Do it.  0, a count or a negative errno. */
 long op_on_pool(struct msnap_pool *pool, const struct op *op);

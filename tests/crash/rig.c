@@ -12,7 +12,9 @@
 #include "fixed.h"
 #include "model-tree.h"
 
-static struct rig *rigs[8]; /* to find them by their memory */
+#define NEW_UUID 0xa5 /* of the pool that mkfs makes in the place of another */
+
+static struct rig *rigs[16]; /* to find them by their memory */
 
 static struct rig *rig_of(struct msnap_mem *mem)
 {
@@ -134,12 +136,13 @@ static void crash_recovery(struct rig *rig, const struct choice *c)
 static void judge_choice(struct rig *rig, const struct choice *c, unsigned one_in)
 {
 	struct verdict v = { rig->durable, rig->durable_gen, rig->writing,
-			     rig->previous };
+			     rig->previous, rig->formatting != NOT_FORMATTING };
 	char image[150];
 
 	choice_apply(&rig->diff, c, rig->mem->base, rig->scratch);
 	rig->count.images++;
-	if (judge_image(&rig->judge, rig->scratch, &v)) {
+	if (rig->formatting == MAKING ? judge_format(&rig->judge, rig->scratch, &v) :
+					judge_image(&rig->judge, rig->scratch, &v)) {
 		choice_print(&rig->diff, c, image, sizeof(image));
 		violation(rig, "image %s:\n  %s", image, rig->judge.why);
 		if (rig->judge.want)
@@ -164,6 +167,14 @@ static void torn_root(struct rig *rig)
 	judge_choice(rig, &c, 1);
 }
 
+static bool all_subsets(struct rig *rig)
+{
+	if (rig->diff.nr <= rig->plan.few)
+		return true;
+	return rig->diff.nr <= CHOICE_FEW && rig->plan.one_all_in &&
+	       rng_below(&rig->rng, rig->plan.one_all_in) == 0;
+}
+
 static void point(struct rig *rig, unsigned cap)
 {
 	static struct choice choices[2][CHOICE_MAX];
@@ -178,7 +189,7 @@ static void point(struct rig *rig, unsigned cap)
 	sync_scratch(rig);
 	diff_build(&rig->diff, rig->kind, rig->mem->base, rig->scratch->source,
 		   &rig->touched);
-	if (rig->diff.nr <= rig->plan.few)
+	if (all_subsets(rig))
 		cap = CHOICE_MAX;
 	nr = choices_make(&rig->diff, &rig->rng, cap, c);
 	for (unsigned i = 0; i < nr && !rig->failed; i++)
@@ -205,16 +216,28 @@ static void on_flush(struct msnap_mem *mem, uint64_t off, uint64_t len)
 	rig->inner->flush(mem, off, len);
 }
 
+/* The first thing that mkfs makes durable is that the old pool is none any more. */
+static void be_empty(struct rig *rig)
+{
+	state_set(&rig->previous, NULL);
+	state_set(&rig->durable, state_get(rig->after));
+	rig->durable_gen = 1;
+}
+
 static int on_drain(struct msnap_mem *mem)
 {
 	struct rig *rig = rig_of(mem);
+	int err;
 
 	if (rig->pool && !rig->failed)
 		note_commits(rig);
 	/* Without a pool yet: opening it commits nothing. */
 	if (!rig->failed && (!rig->pool || !note_writing(rig)))
 		point(rig, rig->plan.at_drain);
-	return rig->inner->drain(mem);
+	err = rig->inner->drain(mem);
+	if (!err && rig->formatting == MAKING)
+		be_empty(rig);
+	return err;
 }
 
 static void on_copy(struct msnap_mem *mem, uint64_t off, const void *src, size_t len)
@@ -233,6 +256,31 @@ static int on_reserve(struct msnap_mem *mem, uint64_t off, uint64_t len)
 	blockset_add(&rig->touched, off, len);
 	maybe_point(rig, rig->plan.one_store_in);
 	return rig->inner->reserve(mem, off, len);
+}
+
+/* Zeros, or what was there. */
+static int on_punch(struct msnap_mem *mem, uint64_t off, uint64_t len)
+{
+	struct rig *rig = rig_of(mem);
+
+	blockset_add(&rig->touched, off, len);
+	memset(mem->base + off, 0, len);
+	maybe_point(rig, rig->plan.one_store_in);
+	return 0;
+}
+
+static int on_share(struct msnap_mem *mem, uint64_t off, int fd, uint64_t src_off,
+		    uint64_t len)
+{
+	struct rig *rig = rig_of(mem);
+
+	(void)fd;
+	blockset_add(&rig->touched, off, len);
+	memcpy(mem->base + off, op_view() + src_off, len);
+	if (mem->copy_is_durable)
+		rig->inner->flush(mem, off, len);
+	maybe_point(rig, rig->plan.one_store_in);
+	return 0;
 }
 
 /* The memory outlives the pool. */
@@ -272,6 +320,8 @@ struct rig *rig_new(uint64_t size, enum msnap_sim_kind kind, bool nested)
 	rig->ops.drain = on_drain;
 	rig->ops.copy = on_copy;
 	rig->ops.reserve = on_reserve;
+	rig->ops.punch = on_punch;
+	rig->ops.share = on_share;
 	rig->ops.close = on_close;
 	rig->mem->ops = &rig->ops;
 	rig->origin = map_image(size);
@@ -502,6 +552,48 @@ static void close_cleanly(struct rig *rig)
 	/* Its last root has no commit's number of its own: one above it. */
 	advance(rig);
 	point(rig, 1);
+}
+
+/* As after a reboot: the pool is left, and of the CPU's image what is on the media. */
+static void lose_all(struct rig *rig)
+{
+	msnap_pool_abandon(rig->pool);
+	rig->pool = NULL;
+	msnap_sim_crash(rig->mem);
+}
+
+
+/* As msnap_pool_create() does it. */
+static void format(struct rig *rig)
+{
+	struct msnap_why why = { "" };
+
+	rig->formatting = MAKING;
+	fixed_uuid(NEW_UUID);
+	if (msnap_pool_format_mem(rig->mem, "rig", NULL, &why))
+		violation(rig, "mkfs fails: %s", why.text);
+	rig->formatting = MADE;
+	if (!rig->failed)
+		point(rig, 1);
+	if (!rig->failed && !open_pool(rig))
+		close_cleanly(rig);
+	rig->formatting = NOT_FORMATTING;
+}
+
+int rig_format(struct rig *rig)
+{
+	if (rig->failed)
+		return -1;
+	lose_all(rig);
+	rig->op = NULL;
+	model_free(rig->model);
+	rig->model = model_new();
+	state_set(&rig->after, state_new(rig->model));
+	state_set(&rig->before, state_get(rig->after));
+	format(rig);
+	state_set(&rig->previous, NULL);
+	rig->durable_gen = newest_root(rig);
+	return rig->failed ? -1 : open_pool(rig);
 }
 
 int rig_end(struct rig *rig, bool close)

@@ -22,7 +22,8 @@ struct rig_plan {
 	unsigned between; /* at other points */
 	unsigned one_store_in; /* of so many, one is a point; 0: none */
 	unsigned one_op_in; /* the same for ends of operations */
-	unsigned few; /* where no more units than this differ, all subsets */
+	unsigned few; /* where no more units than this differ, all subsets; */
+	unsigned one_all_in; /* elsewhere, of so many such points of 10 units */
 	unsigned one_nested_in; /* images whose recovery is crashed in turn, */
 	unsigned one_torn_in; /* and points where a record of a few units is torn */
 };
@@ -54,6 +55,7 @@ struct rig {
 	struct rig *nested; /* for crashes in recoveries; NULL: this is it */
 	struct rig_count count;
 	unsigned point; /* of this run */
+	enum { NOT_FORMATTING, MAKING, MADE } formatting; /* mkfs runs */
 	bool busy;  /* at a point: nothing in it is one */
 	bool failed;
 	bool trace; /* print the operations */
@@ -75,6 +77,9 @@ struct rig_base {
 int rig_begin(struct rig *rig, const struct rig_base *base, bool same);
 /* One operation on both; compares what they return and what they show then. */
 int rig_op(struct rig *rig, const struct op *op);
+/* Instead of operations: leave the pool as it is on the media, and make a new one in
+ * its place. */
+int rig_format(struct rig *rig);
 /* Commit, check and leave it; @close: by a clean end, with its crashes. */
 int rig_end(struct rig *rig, bool close);
 

@@ -25,6 +25,12 @@
 #define RENAME2(p, t, f) { .code = OP_RENAME, .path = p, .to = t, .mode = f }
 #define WRITE(p, o, n) { .code = OP_WRITE, .path = p, .off = o, .len = n, \
 			 .fill = __LINE__ }
+#define MSYNC(p, o, n) { .code = OP_MSYNC, .path = p, .off = o, .len = n, \
+			 .fill = __LINE__ }
+#define ABSORB(p, o, n) { .code = OP_ABSORB, .path = p, .off = o, .len = n, \
+			  .fill = __LINE__ }
+#define ABSORB_HOLE(p, o, n) { .code = OP_ABSORB, .path = p, .off = o, .len = n, \
+			       .mode = PUNCH }
 #define TRUNCATE(p, n) { .code = OP_TRUNCATE, .path = p, .len = n }
 #define FALLOCATE(p, m, o, n) { .code = OP_FALLOCATE, .path = p, .mode = m, \
 				.off = o, .len = n }
@@ -99,6 +105,13 @@ const struct op workload_single[] = {
 	WRITE("d/c", 0, 4096), WRITE("d/e/f", 3000, 5000), WRITE("h", 0, 4096),
 	WRITE("h", 3000, 3000), WRITE("b", 0, 70000), WRITE("z", 0, 4096),
 	WRITE("d", 0, 10), WRITE("n", 0, 10),
+	MSYNC("a", 100, 5000), MSYNC("a", 8000, 4000), MSYNC("d/l", 4096, 4096),
+	MSYNC("h", 0, 4096), MSYNC("h", 10000, 9000), MSYNC("z", 0, 4096),
+	MSYNC("d/e/f", 0, 1),
+	ABSORB("a", 0, 4096), ABSORB("a", 4096, 4000), ABSORB("a", 5000, 30000),
+	ABSORB("d/l", 8192, 100), ABSORB("b", 0, 70000), ABSORB("h", 4096, 8192),
+	ABSORB("z", 0, 8192), ABSORB("d/e/f", 100, 50), ABSORB_HOLE("a", 0, 8192),
+	ABSORB_HOLE("h", 0, 16384), ABSORB("d", 0, 4096),
 	TRUNCATE("a", 4096), TRUNCATE("a", 100), TRUNCATE("a", 0),
 	TRUNCATE("a", 20000), TRUNCATE("d/l", 6000), TRUNCATE("d/c", 5000),
 	TRUNCATE("b", 0), TRUNCATE("h", 4096), TRUNCATE("d", 0),
@@ -224,6 +237,9 @@ static struct op random_write(struct rng *rng)
 		op.off = op.to_off % 4096 + 4096 * rng_below(rng, 3);
 		if (rng_below(rng, 3) == 0)
 			op.off = op.to_off = 0;
+		break;
+	case 3:
+		op.code = rng_below(rng, 3) ? OP_ABSORB : OP_MSYNC;
 		break;
 	}
 	return op;
