@@ -112,25 +112,32 @@ int msnap_fs_wheres_add(struct msnap_fs_wheres *out,
 		  FIEMAP_EXTENT_ENCODED | FIEMAP_EXTENT_DATA_INLINE | \
 		  FIEMAP_EXTENT_DATA_TAIL | FIEMAP_EXTENT_NOT_ALIGNED)
 
+void msnap_fs_where_cut(struct msnap_fs_where *where, uint64_t from, uint64_t to)
+{
+	uint64_t end = where->off + where->len;
+
+	if (where->off < from) {
+		where->phys += from - where->off;
+		where->off = from;
+	}
+	end = end < to ? end : to;
+	where->len = end > where->off ? end - where->off : 0;
+}
+
 /* Cut to the range; extents may begin before it and end behind it. */
 static int add_extent(struct msnap_fs_wheres *out, const struct fiemap_extent *fe,
 		      uint64_t off, uint64_t end)
 {
-	uint64_t from = fe->fe_logical > off ? fe->fe_logical : off;
-	uint64_t to = fe->fe_logical + fe->fe_length;
 	struct msnap_fs_where where = {
-		.off = from,
-		.phys = fe->fe_physical + (from - fe->fe_logical),
+		.off = fe->fe_logical,
+		.len = fe->fe_length,
+		.phys = fe->fe_physical,
 		.known = !(fe->fe_flags & (NO_PLACE | FIEMAP_EXTENT_UNWRITTEN)),
 		.zeros = fe->fe_flags & FIEMAP_EXTENT_UNWRITTEN,
 	};
 
-	if (to > end)
-		to = end;
-	if (to <= from)
-		return 0;
-	where.len = to - from;
-	return msnap_fs_wheres_add(out, &where);
+	msnap_fs_where_cut(&where, off, end);
+	return where.len ? msnap_fs_wheres_add(out, &where) : 0;
 }
 
 int msnap_fs_host_where(int fd, uint64_t off, uint64_t len,

@@ -59,6 +59,8 @@ struct msnap_fs_wheres {
  */
 int msnap_fs_host_where(int fd, uint64_t off, uint64_t len,
 			struct msnap_fs_wheres *out);
+/* What of @where is in @from..@to; none: its length is 0. */
+void msnap_fs_where_cut(struct msnap_fs_where *where, uint64_t from, uint64_t to);
 /* -ENOMEM. */
 int msnap_fs_wheres_add(struct msnap_fs_wheres *wheres,
 			const struct msnap_fs_where *where);

@@ -358,29 +358,113 @@ static int add_import(struct imports *im, uint64_t off, uint64_t len, bool hole)
 	return 0;
 }
 
-/* Where the engine's pieces are on the device, at offsets of the file. */
+/* Pieces that are this close in the pool, in bytes, are asked for together. */
+#define NEAR (64 * BLOCK)
+
+struct stretch {
+	uint64_t start, end; /* bytes, in the pool's file */
+};
+
+static int by_start(const void *a, const void *b)
+{
+	const struct stretch *x = a, *y = b;
+
+	return (x->start > y->start) - (x->start < y->start);
+}
+
+/* The stretches of the pool that have data, ascending; those that are near each other
+ * are one.  Returns how many. */
+static size_t stretches(const struct pieces *p, struct stretch *out)
+{
+	size_t nr = 0, merged = 0;
+
+	for (size_t i = 0; i < p->nr; i++) {
+		uint64_t start = p->at[i].blk * BLOCK;
+
+		if (has_data(&p->at[i]))
+			out[nr++] = (struct stretch){ start, start + p->at[i].len };
+	}
+	qsort(out, nr, sizeof(*out), by_start);
+	for (size_t i = 0; i < nr; i++) {
+		struct stretch *last = merged ? &out[merged - 1] : NULL;
+
+		if (!last || out[i].start > last->end + NEAR)
+			out[merged++] = out[i];
+		else if (out[i].end > last->end)
+			last->end = out[i].end;
+	}
+	return merged;
+}
+
+/* Where the data of all pieces are on the device, at offsets of the pool's file. */
+static int pool_places(struct msnap_fs_views *views, const struct pieces *p,
+		       struct msnap_fs_wheres *out)
+{
+	struct stretch *s = malloc((p->nr + 1) * sizeof(*s));
+	size_t nr = s ? stretches(p, s) : 0;
+	int err = s ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !err && i < nr; i++)
+		err = msnap_fs_host_where(msnap_pool_fd(views->pool), s[i].start,
+					  s[i].end - s[i].start, out);
+	free(s);
+	return err;
+}
+
+/* The first that ends behind @off. */
+static size_t find_place(const struct msnap_fs_wheres *l, uint64_t off)
+{
+	size_t lo = 0, hi = l->nr;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (l->at[mid].off + l->at[mid].len <= off)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* Those of one piece, at offsets of the file; nothing from @limit on. */
+static int places_of(const struct msnap_piece *piece, uint64_t limit,
+		     const struct msnap_fs_wheres *pool, struct msnap_fs_wheres *out)
+{
+	uint64_t start = piece->blk * BLOCK, len = piece->len;
+	int err = 0;
+
+	if (len > limit - piece->off)
+		len = limit - piece->off;
+	if (!has_data(piece))
+		return msnap_fs_wheres_add(out, &(struct msnap_fs_where){
+			.off = piece->off, .len = len, .zeros = true });
+	for (size_t i = find_place(pool, start); !err && i < pool->nr; i++) {
+		struct msnap_fs_where w = pool->at[i];
+
+		if (w.off >= start + len)
+			break;
+		msnap_fs_where_cut(&w, start, start + len);
+		w.off = w.off - start + piece->off;
+		err = msnap_fs_wheres_add(out, &w);
+	}
+	return err;
+}
+
+/*
+ * Where the engine's pieces are on the device, at offsets of the file.  The pool is
+ * asked in its own order and in large parts: a call for each piece takes longer than
+ * all else.
+ */
 static int places(struct msnap_fs_views *views, const struct pieces *p,
 		  uint64_t limit, struct msnap_fs_wheres *out)
 {
-	int err = 0;
+	struct msnap_fs_wheres pool = { 0 };
+	int err = pool_places(views, p, &pool);
 
-	for (size_t i = 0; !err && i < p->nr && p->at[i].off < limit; i++) {
-		const struct msnap_piece *piece = &p->at[i];
-		uint64_t start = piece->blk * BLOCK, len = piece->len;
-		size_t first = out->nr;
-
-		if (len > limit - piece->off)
-			len = limit - piece->off;
-		if (!has_data(piece)) {
-			err = msnap_fs_wheres_add(out, &(struct msnap_fs_where){
-				.off = piece->off, .len = len, .zeros = true });
-			continue;
-		}
-		err = msnap_fs_host_where(msnap_pool_fd(views->pool), start, len,
-					  out);
-		for (size_t k = first; !err && k < out->nr; k++)
-			out->at[k].off = out->at[k].off - start + piece->off;
-	}
+	for (size_t i = 0; !err && i < p->nr && p->at[i].off < limit; i++)
+		err = places_of(&p->at[i], limit, &pool, out);
+	msnap_fs_wheres_free(&pool);
 	return err;
 }
 
@@ -555,6 +639,13 @@ static int freeze(struct msnap_fs_views *views, int fd)
 	return err;
 }
 
+static void forget_look(struct look *l)
+{
+	free(l->differ.at);
+	free(l->allocated.at);
+	*l = (struct look){ 0 };
+}
+
 static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd)
 {
 	struct look l = { 0 };
@@ -563,27 +654,45 @@ static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd)
 
 	if (!err && l.any)
 		err = import(views, ino, frozen, &l);
-	free(l.differ.at);
-	free(l.allocated.at);
+	forget_look(&l);
 	if (frozen >= 0)
 		close(frozen);
 	return err;
 }
 
-int msnap_fs_view_absorb(struct msnap_fs_views *views, uint64_t ino, int fd,
-			 bool quiet)
+/* What is stored comes in as it is found.  1: something was; 0: the view and the
+ * engine are the same at this instant. */
+static int absorb_once(struct msnap_fs_views *views, uint64_t ino, int fd)
 {
 	struct look l = { 0 };
 	/* What the engine will have must not be newer than the view after a crash. */
 	int err = fsync(fd) ? -errno : look(views, ino, fd, &l);
+	bool any = l.any;
 
-	/* Nothing new anywhere: the cut is here, before whatever comes. */
-	if (!err && l.any)
-		err = quiet ? import(views, ino, fd, &l) :
-			      absorb_frozen(views, ino, fd);
-	free(l.differ.at);
-	free(l.allocated.at);
-	return err ? err : l.any;
+	if (!err && any)
+		err = import(views, ino, fd, &l);
+	forget_look(&l);
+	return err ? err : any;
+}
+
+/*
+ * Nothing new anywhere: the cut is here, before whatever comes.  Mostly the second look
+ * is that; only when somebody keeps storing is a frozen copy worth its time, which is
+ * that of sharing every piece.  An error of the first look may be one of its being
+ * changed meanwhile (it was truncated).
+ */
+int msnap_fs_view_absorb(struct msnap_fs_views *views, uint64_t ino, int fd,
+			 bool quiet)
+{
+	int res = absorb_once(views, ino, fd);
+	bool any = res != 0;
+
+	if (quiet || !res)
+		return res;
+	res = absorb_once(views, ino, fd);
+	if (res)
+		res = absorb_frozen(views, ino, fd);
+	return res < 0 ? res : any;
 }
 
 /* ---- after a rollback ---------------------------------------------------------------- */
