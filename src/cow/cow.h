@@ -46,6 +46,7 @@ struct msnap_create_args {
 	const char *label; /* NULL or at most 63 bytes */
 	uint64_t size;	   /* bytes; 0: what the file or device has */
 	bool force;	   /* overwrite a pool or another filesystem */
+	unsigned lock_wait_ms; /* how long to wait for another user of it */
 };
 
 /*

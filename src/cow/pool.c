@@ -315,17 +315,6 @@ int msnap_pool_open_mem(struct msnap_mem *mem, const char *name,
 	return 0;
 }
 
-/* A person knows the device, not the file in it. */
-static void name_device(struct msnap_why *why, const char *path, const char *file)
-{
-	struct msnap_why inner = *why;
-	size_t len = strlen(file);
-
-	if (!strncmp(inner.text, file, len))
-		snprintf(why->text, sizeof(why->text), "%s%.300s", path,
-			 inner.text + len);
-}
-
 int msnap_pool_open(const char *path, const struct msnap_open_args *args,
 		    struct msnap_pool **pool, struct msnap_why *why)
 {
@@ -336,7 +325,7 @@ int msnap_pool_open(const char *path, const struct msnap_open_args *args,
 
 	if (!stat(path, &st) && S_ISBLK(st.st_mode)) {
 		err = msnap_blockdev_mount(path, args->flags & MSNAP_OPEN_RDONLY,
-					   &host, file, why);
+					   args->lock_wait_ms, &host, file, why);
 		if (err)
 			return err;
 	}
@@ -350,7 +339,7 @@ int msnap_pool_open(const char *path, const struct msnap_open_args *args,
 		err = msnap_pool_open_mem(mem, path, args, pool, why);
 	if (err) {
 		if (host >= 0) {
-			name_device(why, path, file);
+			msnap_blockdev_name(path, file, why);
 			close(host);
 		}
 		return err;

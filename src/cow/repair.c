@@ -571,8 +571,8 @@ int msnap_fsck(const char *path, const struct msnap_fsck_args *args,
 
 	if (stat(path, &st) || !S_ISBLK(st.st_mode))
 		return fsck_file(path, path, args, result, why);
-	err = msnap_blockdev_mount(path, args->flags & MSNAP_FSCK_RDONLY, &host,
-				   file, why);
+	err = msnap_blockdev_mount(path, args->flags & MSNAP_FSCK_RDONLY,
+				   args->lock_wait_ms, &host, file, why);
 	if (err)
 		return err;
 	err = fsck_file(file, path, args, result, why);

@@ -17,6 +17,7 @@
 #include "units.h"
 
 #define LABEL_MAX 63
+#define LOCK_WAIT_MS 3000 /* a daemon that was just unmounted ends in this time */
 
 struct options {
 	struct msnap_create_args create;
@@ -87,45 +88,44 @@ static int check_size(const struct options *opt, const char *path)
 	return 0;
 }
 
-/* What the kernel says of a device-DAX node's size; 0: nothing. */
-static uint64_t device_size(dev_t dev)
+/* What the kernel says of a device's size; 0: nothing. */
+static uint64_t device_size(const struct stat *st)
 {
+	bool block = S_ISBLK(st->st_mode);
 	unsigned long long size = 0;
 	char path[64];
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/size", major(dev),
-		 minor(dev));
+	snprintf(path, sizeof(path), "/sys/dev/%s/%u:%u/size",
+		 block ? "block" : "char", major(st->st_rdev),
+		 minor(st->st_rdev));
 	file = fopen(path, "re");
 	if (!file)
 		return 0;
 	if (fscanf(file, "%llu", &size) != 1)
 		size = 0;
 	fclose(file);
-	return size;
+	return block ? size * 512 : size;
 }
 
-static uint64_t pool_size(const struct options *opt, const char *path)
+static uint64_t pool_size(const struct options *opt, const struct stat *st)
 {
-	struct stat st;
-
 	if (opt->create.size)
 		return opt->create.size;
-	if (stat(path, &st) < 0)
-		return 0;
-	return S_ISREG(st.st_mode) ? (uint64_t)st.st_size :
-				     device_size(st.st_rdev);
+	return S_ISREG(st->st_mode) ? (uint64_t)st->st_size : device_size(st);
 }
 
 static void print_made(const struct options *opt, const char *path)
 {
-	uint64_t size = pool_size(opt, path);
+	struct stat st = { 0 };
+	uint64_t size = stat(path, &st) ? 0 : pool_size(opt, &st);
+	bool around = S_ISBLK(st.st_mode) && !opt->create.size;
 	char text[32];
 
 	msnap_format_size(size, text, sizeof(text));
 	printf("%s: a pool", path);
 	if (size)
-		printf(" of %s", text);
+		printf(" %s %s", around ? "on a device of" : "of", text);
 	if (opt->create.label)
 		printf(", labelled '%s'", opt->create.label);
 	printf("; mount it with: mount.memsnapfs %s DIR\n", path);
@@ -156,7 +156,7 @@ static int run(int argc, char **argv)
 		{ "quiet", no_argument, NULL, 'q' },
 		MSNAP_COMMON_LONG
 	};
-	struct options opt = { 0 };
+	struct options opt = { .create.lock_wait_ms = LOCK_WAIT_MS };
 	int c, status = 0;
 
 	while (!status &&
@@ -175,7 +175,8 @@ static int run(int argc, char **argv)
 static const struct msnap_cmd mkfs = {
 	.name = "mkfs.memsnapfs",
 	.args = "[-f] [-L LABEL] [-s SIZE] [-q] POOL",
-	.summary = "Make a memsnapfs pool in a file or a device-DAX device.",
+	.summary = "Make a memsnapfs pool in a file, on a block device, or in a "
+		   "device-DAX device.",
 	.options = "  -f, --force            overwrite what is in POOL\n"
 		   "  -L, --label LABEL      a name for the pool, at most 63 bytes\n"
 		   "  -s, --size SIZE        bytes, or with K, M, G, T, P; without it, "

@@ -46,7 +46,7 @@ one_line "mounted already" 1 "$P" timeout 60 mount.memsnapfs "$P" "$MSNAP_TMP"
 # Killed: what was synced is there
 echo synced >"$M/synced"
 sync "$M/synced"
-echo "$(seq 1000)" >"$M/after"
+seq 1000 >"$M/after"
 kill -9 "$(daemon)"
 wait_gone
 umount "$M"
@@ -79,14 +79,15 @@ unmount_pool
 mount_pool -o rw,noatime,nofail,x-systemd.automount,commit=1,mode=cached,nosuid
 same "fstab options" changed "$(cat "$M/d/text")"
 unmount_pool
-if [ "$(id -u)" = 0 ] && [ ! -e /sbin/mount.memsnapfs ]; then
-	ln -s "$(command -v mount.memsnapfs)" /sbin/mount.memsnapfs
-	mount -t memsnapfs "$P" "$M" -o mode=cached
-	status=$?
-	rm /sbin/mount.memsnapfs
-	same "mount -t memsnapfs" 0 $status
-	same "mount -t, content" changed "$(cat "$M/d/text")"
-	unmount_pool
+if [ "$(id -u)" = 0 ]; then
+	same "mount -t memsnapfs" changed "$(bash "$tests/with-helper" sh -c \
+		'mount -t memsnapfs "$P" "$M" -o mode=cached && cat "$M/d/text" && umount "$M"')"
+	wait_gone
+	echo "$P $M memsnapfs noauto,ro,nofail,x-test=1 0 0" >fstab
+	same "an fstab line" "Read-only: yes" "$(bash "$tests/with-helper" sh -c \
+		'mount --fstab fstab "$M" && msnapfs info "$M" && umount "$M"' |
+		sed -n 's/^Read-only: */Read-only: /p')"
+	wait_gone
 fi
 
 # In the foreground

@@ -236,7 +236,7 @@ static void no_file(void)
 
 static int create(uint64_t size, const char *label, bool force)
 {
-	struct msnap_create_args args = { label, size, force };
+	struct msnap_create_args args = { .label = label, .size = size, .force = force };
 
 	memset(&why, 0, sizeof(why));
 	return msnap_pool_create(path, &args, &why);
