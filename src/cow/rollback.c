@@ -381,8 +381,9 @@ static int roll_dir(struct rolling *r, uint64_t dir)
 		err = msnap_inode_get(pool, &r->then, dir, &then);
 	if (!err && !S_ISDIR(get32(have.mode)))
 		err = -ENOTDIR;
-	if (!err && !get32(have.nlink))
-		err = -ENOENT; /* it was removed, and is only still open */
+	/* It was removed, and only open still: now or then. */
+	if (!err && (!get32(have.nlink) || !get32(then.nlink)))
+		err = -ENOENT;
 	if (!err)
 		err = msnap_walk(pool, &pool->ns, dir, see_live, r);
 	if (!err)

@@ -121,14 +121,14 @@ int msnap_snap_next(struct msnap_pool *pool, uint64_t after,
 	return err;
 }
 
-/* 1, 0 or an error. */
+/* 1, 0 or an error.  What had no name then, and was only open still, is not in it. */
 static int holds(struct msnap_pool *pool, const struct msnap_snap *sn, uint64_t ino)
 {
 	struct msnap_tree ns = { MSNAP_TREE_NS, 0, msnap_ptr_load(sn->ns) };
 	struct msnap_inode in;
 	int err = msnap_inode_get(pool, &ns, ino, &in);
 
-	return err == -ENOENT ? 0 : err ? err : 1;
+	return err == -ENOENT ? 0 : err ? err : get32(in.nlink) != 0;
 }
 
 static int holds_inode(struct msnap_pool *pool, uint64_t snap, uint64_t ino)

@@ -779,6 +779,29 @@ START_TEST(a_directory_of_a_snapshot_of_everything)
 }
 END_TEST
 
+/* A snapshot of everything has what was open without a name, but does not hold it. */
+START_TEST(a_directory_without_a_name_then)
+{
+	struct msnap_snap_info info;
+	uint64_t before, without, empty;
+
+	make_tree();
+	empty = mk_dir(dir, "empty");
+	before = snap_dir("before", dir);
+	ok(msnap_unlink(pool, dir, "empty", 5, true, &(struct msnap_attr){ 0 }));
+	without = snap_dir("without", ROOT);
+	ok(roll(before, dir, NULL));
+	must(find(msnap_live(dir), "empty") == empty);
+	must(msnap_snap_holds(pool, before, empty) == 1);
+	must(msnap_snap_holds(pool, without, empty) == 0);
+	fails(-ENOENT, msnap_snap_find(pool, empty, "without", &info));
+	fails(-ENOENT, roll(without, empty, NULL));
+	must(attr_of(msnap_live(empty)).nlink == 2);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
 /* ---- everything ------------------------------------------------------------------------------------------ */
 
 START_TEST(everything_with_open_files)
@@ -918,6 +941,7 @@ int main(void)
 	tcase_add_test(tc, a_directory_turned_inside_out);
 	tcase_add_test(tc, links_across_the_edge);
 	tcase_add_test(tc, a_directory_of_a_snapshot_of_everything);
+	tcase_add_test(tc, a_directory_without_a_name_then);
 	tcase_add_test(tc, everything_with_open_files);
 	tcase_add_test(tc, everything_of_much);
 	tcase_add_test(tc, back_and_forth);
