@@ -33,6 +33,9 @@ struct msnap_fs_dfile {
 	struct msnap_fs_dfile *next;
 	uint64_t node;
 	unsigned nr_pass, nr_cached, nr_plain;
+	uint64_t plain_ns; /* of the last PLAIN open, CLOCK_MONOTONIC */
+	bool pass_waits;   /* a PASS open waits for PLAIN ones to be noted: no more of
+			      these */
 	int backing_id; /* 0: none registered */
 	struct msnap_fs_view_name name;
 	bool has_view; /* its view is there and was complete when last looked at */

@@ -29,6 +29,7 @@
 #define SMALL (128u << 10)
 #define KEEP_MAX 1024
 #define LETTING_GO 5 /* looks whether the kernel has, after a close */
+#define NOTED_NS 100000000 /* by then the kernel has noted an open, see below */
 
 /* ---- open -------------------------------------------------------------------- */
 
@@ -53,11 +54,33 @@ static enum msnap_fs_how choose(struct fs *fs, struct msnap_fs_dfile *f, int fla
 		return MSNAP_FS_PASS;
 	if (f->nr_cached)
 		return MSNAP_FS_CACHED;
-	if ((flags & O_ACCMODE) == O_WRONLY)
+	if ((flags & O_ACCMODE) == O_WRONLY && !f->pass_waits)
 		return MSNAP_FS_PLAIN;
 	if (!writes(flags) && !f->has_view && !f->nr_plain && is_small(fs, f->node))
 		return MSNAP_FS_CACHED;
 	return MSNAP_FS_PASS;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * The kernel notes how a file is open when the opening thread goes on after our answer,
+ * and does not tell us.  When it notes a PLAIN open after a PASS one, the former fails
+ * (EIO, fuse_file_io_open()).  So a PASS open is not answered right behind a PLAIN one.
+ */
+static bool is_too_early(struct fs *fs, struct msnap_fs_dfile *f, int flags)
+{
+	bool early = f->nr_plain && choose(fs, f, flags) == MSNAP_FS_PASS &&
+		     now_ns() - f->plain_ns < NOTED_NS;
+
+	f->pass_waits |= early;
+	return early;
 }
 
 struct attr_job {
@@ -136,12 +159,14 @@ static int count_open(struct fs *fs, struct msnap_fs_dfile *f, int flags,
 			return err;
 	}
 	if (chosen == MSNAP_FS_PASS) {
+		f->pass_waits = false;
 		f->nr_pass++;
 		*id = f->backing_id;
 	} else if (chosen == MSNAP_FS_CACHED) {
 		f->nr_cached++;
 	} else {
 		f->nr_plain++;
+		f->plain_ns = now_ns();
 	}
 	*how = chosen;
 	return 0;
@@ -160,6 +185,7 @@ static void keep_or_remove(struct fs *fs, struct msnap_fs_dfile *f)
 {
 	if (msnap_fs_dfile_is_open(f))
 		return;
+	f->pass_waits = false;
 	msnap_fs_dfile_unregister(fs, f);
 	if (is_live_view(f))
 		msnap_fs_dfile_keep(fs->direct, f, true);
@@ -199,8 +225,14 @@ int msnap_fs_direct_open(struct fs *fs, uint64_t node, int flags,
 	*id = 0;
 	if (!d || !msnap_fs_pass_works())
 		return 0;
-	msnap_fs_dfile_enter(d, node);
-	f = msnap_fs_dfile_find_or_add(d, node);
+	for (;;) {
+		msnap_fs_dfile_enter(d, node);
+		f = msnap_fs_dfile_find_or_add(d, node);
+		if (!f || !is_too_early(fs, f, flags))
+			break;
+		msnap_fs_dfile_leave(d, node);
+		usleep(1000);
+	}
 	err = f ? count_open(fs, f, flags, how, id) : -ENOMEM;
 	if (f && !err)
 		msnap_fs_dfile_keep(d, f, false);

@@ -418,6 +418,35 @@ def check_mixed(m):
     print("ok: mixed opens")
 
 
+def open_often(path, flags, until):
+    try:
+        while time.time() < until:
+            fd = os.open(path, flags)
+            if flags == os.O_WRONLY:
+                os.pwrite(fd, b"written", 5)
+            os.close(fd)
+    except OSError as e:
+        print("open, flags %#o: %s" % (flags, e), flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def check_opens(m):
+    """Opens of all kinds at the same time: none fails."""
+    path = m.dir + "/opened"
+    write(path, b"o" * LARGE)
+    until = time.time() + 3
+    pids = []
+    for flags in (os.O_WRONLY, os.O_RDWR) * 2:
+        pid = os.fork()
+        if not pid:
+            open_often(path, flags, until)
+        pids.append(pid)
+    for pid in pids:
+        assert os.waitpid(pid, 0)[1] == 0
+    print("ok: opens at the same time")
+
+
 def check_times(m):
     """A store changes the time of the file, also for who has looked before."""
     path = m.dir + "/times"
@@ -796,7 +825,7 @@ def main():
     with Mount("2G") as m:
         assert info(m.dir)["mode"] == "direct", info(m.dir)["mode_why"]
         for check in (check_counters, check_closed, check_busy, check_sizes, check_holes,
-                      check_copies, check_names, check_mixed, check_times,
+                      check_copies, check_names, check_mixed, check_opens, check_times,
                       check_programs, check_rollback, check_snapshots, check_many,
                       check_sparse):
             check(m)
