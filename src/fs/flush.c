@@ -28,6 +28,7 @@
 
 #include "direct.h"
 #include "log.h"
+#include "lost.h"
 #include "node.h"
 
 #define PREFIX ".msnapfs-inode-"
@@ -194,7 +195,7 @@ static int flush_one(struct fs *fs, int dir, uint64_t ino)
 	return err;
 }
 
-int msnap_fs_flush_file(struct fs *fs, uint64_t ino)
+int msnap_fs_flush_pages(struct fs *fs, uint64_t ino)
 {
 	int dir, err = msnap_fs_direct_absorb(fs, ino);
 
@@ -209,6 +210,19 @@ int msnap_fs_flush_file(struct fs *fs, uint64_t ino)
 	return err;
 }
 
+/* Now, and before: what failed then is told to this caller, and to no other. */
+static int or_lost(struct fs *fs, int err, uint64_t ino)
+{
+	int lost = msnap_fs_lost_take(fs->lost, fs->pool, ino);
+
+	return err ? err : lost;
+}
+
+int msnap_fs_flush_file(struct fs *fs, uint64_t ino)
+{
+	return or_lost(fs, msnap_fs_flush_pages(fs, ino), ino);
+}
+
 /* The first error counts, but all are tried. */
 int msnap_fs_flush_all(struct fs *fs)
 {
@@ -218,8 +232,10 @@ int msnap_fs_flush_all(struct fs *fs)
 
 	if (!err)
 		err = msnap_fs_nodes_written(fs->nodes, &ino, &nr);
-	if (err || !nr)
+	if (err)
 		return err;
+	if (!nr)
+		return or_lost(fs, 0, 0);
 	dir = open_mount(fs->flush);
 	for (size_t i = 0; i < nr; i++) {
 		int res = 0;
@@ -232,7 +248,7 @@ int msnap_fs_flush_all(struct fs *fs)
 	if (dir >= 0)
 		close(dir);
 	free(ino);
-	return err;
+	return or_lost(fs, err, 0);
 }
 
 void msnap_fs_flush_refresh(struct fs *fs, uint64_t ino)

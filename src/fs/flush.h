@@ -40,10 +40,12 @@ uint64_t msnap_fs_flush_parse(const struct msnap_fs_flush *flush,
 
 /*
  * One live file, or all of them.  Negative errno: some stores may not have
- * arrived (a WRITE failed).
+ * arrived (a WRITE failed), now or since the last call (lost.h).
  */
 int msnap_fs_flush_file(struct fs *fs, uint64_t ino);
 int msnap_fs_flush_all(struct fs *fs);
+/* The same of one file, without asking what was lost before. */
+int msnap_fs_flush_pages(struct fs *fs, uint64_t ino);
 
 /*
  * May a request that holds the kernel's lock of the inode (lseek) be answered

@@ -61,6 +61,7 @@
 struct msnap_fs_opts;
 struct msnap_fs_nodes;
 struct msnap_fs_gate;
+struct msnap_fs_lost;
 struct msnap_fs_flush;
 struct msnap_fs_ctl;
 struct msnap_fs_table;
@@ -74,6 +75,7 @@ struct fs {
 	struct msnap_fs_nodes *nodes;
 	struct msnap_fs_gate *gate;
 	struct msnap_fs_flush *flush;
+	struct msnap_fs_lost *lost;
 	struct msnap_fs_ctl *ctl;
 	struct msnap_fs_table *table;
 	struct msnap_fs_scrub *scrub;

@@ -21,6 +21,7 @@
 #include "flush.h"
 #include "gate.h"
 #include "log.h"
+#include "lost.h"
 #include "node.h"
 #include "ops.h"
 #include "opts.h"
@@ -145,6 +146,8 @@ static int make_parts(struct server *server)
 	if (!err)
 		err = msnap_fs_gate_new(&fs->gate);
 	if (!err)
+		err = msnap_fs_lost_new(&fs->lost);
+	if (!err)
 		err = msnap_fs_flush_new(server->opts.dir, &fs->flush);
 	if (!err)
 		err = msnap_fs_table_new(&fs->table);
@@ -164,6 +167,7 @@ static void free_parts(struct fs *fs)
 	msnap_fs_ctl_free(fs->ctl);
 	msnap_fs_table_free(fs->table);
 	msnap_fs_flush_free(fs->flush);
+	msnap_fs_lost_free(fs->lost);
 	msnap_fs_gate_free(fs->gate);
 	msnap_fs_nodes_free(fs->nodes);
 }

@@ -15,6 +15,7 @@
 #include "flush.h"
 #include "gate.h"
 #include "host.h"
+#include "lost.h"
 #include "node.h"
 #include "ops.h"
 #include "passthrough.h"
@@ -206,8 +207,10 @@ static ssize_t write_back(struct fs *fs, uint64_t ino, const char *buf, size_t s
 		return (ssize_t)size;
 	err = msnap_pwrite(fs->pool, ino, buf, size, (uint64_t)off, true);
 	msnap_fs_gate_leave(fs->gate);
-	if (err)
+	if (err) {
 		fs->nr_writeback_failed++;
+		msnap_fs_lost_add(fs->lost, ino, err);
+	}
 	return err ? err : (ssize_t)size;
 }
 
@@ -360,7 +363,7 @@ static void run_seek(struct fs *fs, struct msnap_fs_job *job)
 {
 	struct seek_job *seek = (struct seek_job *)job;
 
-	if (msnap_fs_flush_file(fs, seek->node))
+	if (msnap_fs_flush_pages(fs, seek->node))
 		seek_without_holes(seek->req, seek->node, seek->off,
 				   seek->whence);
 	else

@@ -133,6 +133,25 @@ EOF
 ok "msync says so"
 same "others are not harmed" text "$(cat dir/file)"
 check "and it can be deleted" rm mapped
+check "what was lost with it is not missed" mkdir .snap/without
+rmdir .snap/without
+
+# Nobody asks: then a restore point is not taken as if all were in it.
+"$PYTHON" - <<'EOF' || fail "a mapping that nobody syncs"
+import mmap, os, time
+fd = os.open("mapped", os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 200 << 20)
+mem = mmap.mmap(fd, 200 << 20)
+for at in range(0, 200 << 20, 4096):
+    mem[at] = 1
+os.sync()
+os._exit(0)
+EOF
+refuse "a restore point without all stores" "No space left" mkdir .snap/lost
+same "is not there" "" "$(ls .snap)"
+check "it is said once" mkdir .snap/lost
+rmdir .snap/lost
+rm mapped
 wait_free $((empty - (2 << 20)))
 ok "everything is free again"
 
