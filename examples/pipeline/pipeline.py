@@ -14,6 +14,7 @@ import argparse
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -217,6 +218,32 @@ def say(text):
     print(text, flush=True)
 
 
+def compare(mount, work, shape):
+    """Both ways, and the table."""
+    source = os.path.join(work, "counts.npy")
+
+    say("%d cells x %d genes, %.2f GiB of negative binomial counts (seed %d)"
+        % (*shape, shape[0] * shape[1] * 4 / 2 ** 30, counts.SEED))
+    began = time.monotonic()
+    counts.make(source, shape, min(os.cpu_count() or 1, 8))
+    say("made in %.0f s" % (time.monotonic() - began))
+
+    saved = os.path.join(work, "saved")
+    say("the old way: np.save after each stage, np.load before the next ...")
+    old = timed(keepers.Saved(saved), shape, source)
+    shutil.rmtree(saved)
+    say("with memsnapfs: mapped, restore points and clones ...")
+    new = timed(keepers.Mapped(mount), shape, source)
+    wrong = different(old.sums, new.sums)
+    if wrong:
+        sys.exit("pipeline.py: the two ways differ in: " + ", ".join(wrong))
+    say("both ways end with the same bytes (SHA-256 of %d arrays)\n"
+        % sum(len(sums) for sums in new.sums.values()))
+    table.show(old, new, old.keeper.disk)
+    for line in findings(new.results, counts.true_types(shape)):
+        say(line)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mount", required=True, help="a mounted memsnapfs")
@@ -227,29 +254,10 @@ def main():
     args = parser.parse_args()
     # An interruption ends this and all its processes, without a word from each.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    shape = (args.cells, args.genes)
-    source = os.path.join(args.work, "counts.npy")
-
-    say("%d cells x %d genes, %.2f GiB of negative binomial counts (seed %d)"
-        % (*shape, shape[0] * shape[1] * 4 / 2 ** 30, counts.SEED))
-    began = time.monotonic()
-    counts.make(source, shape, min(os.cpu_count() or 1, 8))
-    say("made in %.0f s" % (time.monotonic() - began))
-
-    saved = os.path.join(args.work, "saved")
-    say("the old way: np.save after each stage, np.load before the next ...")
-    old = timed(keepers.Saved(saved), shape, source)
-    shutil.rmtree(saved)
-    say("with memsnapfs: mapped, restore points and clones ...")
-    new = timed(keepers.Mapped(args.mount), shape, source)
-    wrong = different(old.sums, new.sums)
-    if wrong:
-        sys.exit("pipeline.py: the two ways differ in: " + ", ".join(wrong))
-    say("both ways end with the same bytes (SHA-256 of %d arrays)\n"
-        % sum(len(sums) for sums in new.sums.values()))
-    table.show(old, new, old.keeper.disk)
-    for line in findings(new.results, counts.true_types(shape)):
-        say(line)
+    try:
+        compare(args.mount, args.work, (args.cells, args.genes))
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        sys.exit("pipeline.py: %s" % error)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define BLOCK 4096
@@ -68,6 +70,26 @@ int msnap_fs_host_can_share(int dir)
 	if (b >= 0)
 		close(b);
 	return err;
+}
+
+const char *msnap_fs_host_name(int dir)
+{
+	static const struct {
+		unsigned magic;
+		const char *name;
+	} known[] = {
+		{ EXT4_SUPER_MAGIC, "ext4" },	     { XFS_SUPER_MAGIC, "this XFS" },
+		{ BTRFS_SUPER_MAGIC, "this btrfs" }, { TMPFS_MAGIC, "tmpfs" },
+		{ OVERLAYFS_SUPER_MAGIC, "overlayfs" }, { NFS_SUPER_MAGIC, "NFS" },
+		{ F2FS_SUPER_MAGIC, "F2FS" },	     { FUSE_SUPER_MAGIC, "FUSE" },
+	};
+	struct statfs st;
+
+	if (!fstatfs(dir, &st))
+		for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+			if ((unsigned)st.f_type == known[i].magic)
+				return known[i].name;
+	return "this filesystem";
 }
 
 int msnap_fs_host_in_use(int fd)

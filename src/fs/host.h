@@ -24,6 +24,8 @@ int msnap_fs_host_share_all(int src, int dst);
 
 /* Can files in directory @dir share blocks?  0, or -errno: why not. */
 int msnap_fs_host_can_share(int dir);
+/* The name of the filesystem that @dir is on, or "this filesystem". */
+const char *msnap_fs_host_name(int dir);
 
 /*
  * Has anybody but the caller the file open or mapped?  1, 0, or -errno: it cannot be

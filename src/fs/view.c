@@ -52,8 +52,12 @@ static int open_dir(const char *path)
 
 static int refuse(int err, char *why, size_t size, const char *path, int dir)
 {
-	snprintf(why, size, "files cannot share blocks in %s: %s", path,
-		 strerror(-err));
+	if (dir >= 0 && (err == -EOPNOTSUPP || err == -EXDEV || err == -EINVAL))
+		snprintf(why, size, "files on %s cannot share blocks; a pool on XFS or "
+			 "btrfs could be mapped directly", msnap_fs_host_name(dir));
+	else
+		snprintf(why, size, "files cannot share blocks in %s: %s", path,
+			 strerror(-err));
 	if (dir >= 0)
 		close(dir);
 	rmdir(path);
