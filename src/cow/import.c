@@ -5,11 +5,13 @@
  *
  * Blocks are taken and shared before the lock is; then one operation maps them all.
  * A crash before that leaves free blocks with something in them.  Checksums are
- * computed at once where that is little, and by the background otherwise.
+ * computed at once where that is little (before the operation, too: the data may have
+ * to be read from the media), and by the background otherwise.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "alloc.h"
 #include "background.h"
@@ -29,7 +31,8 @@ struct importing {
 	struct timespec mtime;
 	struct msnap_runs blocks; /* taken, in the order of the pieces */
 	size_t adopted;
-	bool csum;
+	msnap_le64 *csum; /* of all blocks, in their order; NULL: not yet */
+	size_t nr_csum; /* used */
 };
 
 int msnap_pool_fd(struct msnap_pool *pool)
@@ -72,7 +75,6 @@ static int take_run(struct importing *im, uint64_t fb, uint64_t end, uint32_t *n
 
 static int take_all(struct importing *im)
 {
-	uint64_t sum = 0;
 	size_t i;
 	int err = 0;
 
@@ -84,14 +86,69 @@ static int take_all(struct importing *im)
 
 		if (p->hole)
 			continue;
-		sum += p->len;
 		for (; !err && fb < end; fb += nr) {
 			err = take_run(im, fb, end, &nr);
 			if (err)
 				break;
 		}
 	}
-	im->csum = sum <= CSUM_AT_ONCE;
+	if (err)
+		give_back(im, 0);
+	return err;
+}
+
+/* ---- checksums --------------------------------------------------------------------------- */
+
+/* Neighbours are asked for together, and all of them before the first is used. */
+static void read_ahead(const struct importing *im)
+{
+	size_t i, next;
+
+	for (i = 0; i < im->blocks.nr; i = next) {
+		const struct msnap_run *r = &im->blocks.run[i];
+		uint64_t end = r->blk + r->nr;
+
+		for (next = i + 1; next < im->blocks.nr &&
+				   im->blocks.run[next].blk == end; next++)
+			end += im->blocks.run[next].nr;
+		/* Failing, it takes longer. */
+		(void)posix_madvise(msnap_blk_ptr(im->pool, r->blk),
+				    (end - r->blk) << MSNAP_BLOCK_SHIFT,
+				    POSIX_MADV_WILLNEED);
+	}
+}
+
+static int fill_csums(const struct importing *im, msnap_le64 *csum)
+{
+	size_t i, n = 0;
+	uint64_t k;
+
+	for (i = 0; i < im->blocks.nr; i++)
+		for (k = 0; k < im->blocks.run[i].nr; k++, n++) {
+			uint64_t blk = im->blocks.run[i].blk + k;
+
+			csum[n] = put64(msnap_csum_data(msnap_blk_ptr(im->pool, blk),
+							blk));
+		}
+	return 0;
+}
+
+static int compute_csums(struct importing *im)
+{
+	uint64_t sum = 0;
+	size_t i;
+	int err;
+
+	for (i = 0; i < im->blocks.nr; i++)
+		sum += im->blocks.run[i].nr;
+	if (sum << MSNAP_BLOCK_SHIFT > CSUM_AT_ONCE)
+		return 0;
+	im->csum = malloc((sum + 1) * sizeof(*im->csum));
+	err = im->csum ? 0 : -ENOMEM;
+	if (!err) {
+		read_ahead(im);
+		err = MSNAP_GUARD(fill_csums(im, im->csum));
+	}
 	if (err)
 		give_back(im, 0);
 	return err;
@@ -104,7 +161,7 @@ static int map_run(struct importing *im, struct msnap_tree *tree, uint64_t fb,
 {
 	struct msnap_ext ext = { .gen = im->pool->gen,
 				 .flags = im->csum ? 0 : MSNAP_EXT_NOCSUM };
-	unsigned max = im->csum ? MSNAP_EXT_MAX_CSUM : MSNAP_EXT_MAX_PLAIN, i;
+	unsigned max = im->csum ? MSNAP_EXT_MAX_CSUM : MSNAP_EXT_MAX_PLAIN;
 	uint64_t done;
 	int err = 0;
 
@@ -112,11 +169,12 @@ static int map_run(struct importing *im, struct msnap_tree *tree, uint64_t fb,
 		ext.fb = fb + done;
 		ext.blk = run->blk + done;
 		ext.nr = run->nr - done < max ? run->nr - done : max;
-		for (i = 0; im->csum && i < ext.nr; i++)
-			ext.csum[i] = put64(msnap_csum_data(
-				msnap_blk_ptr(im->pool, ext.blk + i), ext.blk + i));
-		if (im->csum)
+		if (im->csum) {
+			memcpy(ext.csum, im->csum + im->nr_csum,
+			       ext.nr * sizeof(*im->csum));
+			im->nr_csum += ext.nr;
 			msnap_ok_set(im->pool->data_ok, ext.blk, ext.nr);
+		}
 		err = msnap_ext_put(im->pool, tree, &ext);
 	}
 	return err ? err : msnap_op_wrote(im->pool, run->blk, run->nr);
@@ -211,6 +269,8 @@ int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 
 	if (!err)
 		err = take_all(&im);
+	if (!err)
+		err = compute_csums(&im);
 	if (!err) {
 		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS + nr);
 		if (!err)
@@ -221,6 +281,7 @@ int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 			msnap_bg_fill(pool, ino);
 	}
 	msnap_runs_free(&im.blocks);
+	free(im.csum);
 	return err;
 }
 

@@ -533,24 +533,37 @@ static int sweep(const struct msnap_fs_wheres *view,
 	return err;
 }
 
-/* What differs between view @fd, of @size bytes, and the engine, in whole blocks. */
-static int compare(struct msnap_fs_views *views, uint64_t ino, int fd, uint64_t size,
-		   struct imports *data, struct imports *allocated)
+/* Where the engine's blocks of the first @limit bytes are. */
+static int engine_places(struct msnap_fs_views *views, uint64_t ino, uint64_t limit,
+			 struct msnap_fs_wheres *out)
 {
-	struct msnap_fs_wheres view = { 0 }, pool = { 0 };
-	uint64_t limit = whole_blocks(size);
 	struct pieces p = { 0 };
 	int err = get_pieces(views, msnap_live(ino), SIZE_MAX, &p);
 
 	if (!err)
-		err = places(views, &p, limit, &pool);
+		err = places(views, &p, limit, out);
+	free(p.at);
+	return err;
+}
+
+/*
+ * What differs between view @fd, of @size bytes, and the engine, in whole blocks.
+ * @known: where the engine's blocks are, if that is known, and then where the view's are.
+ */
+static int compare(struct msnap_fs_views *views, uint64_t ino, int fd, uint64_t size,
+		   struct msnap_fs_wheres *known, struct imports *data,
+		   struct imports *allocated)
+{
+	struct msnap_fs_wheres view = { 0 };
+	uint64_t limit = whole_blocks(size);
+	int err = known->nr ? 0 : engine_places(views, ino, limit, known);
+
 	if (!err)
 		err = msnap_fs_host_where(fd, 0, limit, &view);
 	if (!err)
-		err = sweep(&view, &pool, limit, data, allocated);
-	msnap_fs_wheres_free(&view);
-	msnap_fs_wheres_free(&pool);
-	free(p.at);
+		err = sweep(&view, known, limit, data, allocated);
+	msnap_fs_wheres_free(known);
+	*known = view;
 	return err;
 }
 
@@ -585,7 +598,9 @@ struct look {
 	bool any;
 };
 
-static int look(struct msnap_fs_views *views, uint64_t ino, int fd, struct look *l)
+/* @known: as in compare(). */
+static int look(struct msnap_fs_views *views, uint64_t ino, int fd,
+		struct msnap_fs_wheres *known, struct look *l)
 {
 	struct msnap_attr attr;
 	int err = msnap_getattr(views->pool, msnap_live(ino), &attr);
@@ -593,8 +608,8 @@ static int look(struct msnap_fs_views *views, uint64_t ino, int fd, struct look 
 	if (!err && fstat(fd, &l->st))
 		err = -errno;
 	if (!err)
-		err = compare(views, ino, fd, (uint64_t)l->st.st_size, &l->differ,
-			      &l->allocated);
+		err = compare(views, ino, fd, (uint64_t)l->st.st_size, known,
+			      &l->differ, &l->allocated);
 	if (!err) {
 		int res = compare_tail(views, ino, fd, (uint64_t)l->st.st_size,
 				       l->tail);
@@ -650,11 +665,12 @@ static void forget_look(struct look *l)
 	*l = (struct look){ 0 };
 }
 
-static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd)
+static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd,
+			 struct msnap_fs_wheres *known)
 {
 	struct look l = { 0 };
 	int frozen = freeze(views, fd);
-	int err = frozen < 0 ? frozen : look(views, ino, frozen, &l);
+	int err = frozen < 0 ? frozen : look(views, ino, frozen, known, &l);
 
 	if (!err && l.any)
 		err = import(views, ino, frozen, &l);
@@ -666,15 +682,19 @@ static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd)
 
 /* What is stored comes in as it is found.  1: something was; 0: the view and the
  * engine are the same at this instant. */
-static int absorb_once(struct msnap_fs_views *views, uint64_t ino, int fd)
+static int absorb_once(struct msnap_fs_views *views, uint64_t ino, int fd,
+		       struct msnap_fs_wheres *known)
 {
 	struct look l = { 0 };
 	/* What the engine will have must not be newer than the view after a crash. */
-	int err = fsync(fd) ? -errno : look(views, ino, fd, &l);
+	int err = fsync(fd) ? -errno : look(views, ino, fd, known, &l);
 	bool any = l.any;
 
 	if (!err && any)
 		err = import(views, ino, fd, &l);
+	/* How much of it came in nobody knows. */
+	if (err)
+		msnap_fs_wheres_free(known);
 	forget_look(&l);
 	return err ? err : any;
 }
@@ -684,18 +704,22 @@ static int absorb_once(struct msnap_fs_views *views, uint64_t ino, int fd)
  * is that; only when somebody keeps storing is a frozen copy worth its time, which is
  * that of sharing every piece.  An error of the first look may be one of its being
  * changed meanwhile (it was truncated).
+ *
+ * What has come in has the places that the view had.  A block that is stored to after
+ * that moves, as it is shared now.
  */
 int msnap_fs_view_absorb(struct msnap_fs_views *views, uint64_t ino, int fd,
 			 bool quiet)
 {
-	int res = absorb_once(views, ino, fd);
+	struct msnap_fs_wheres known = { 0 };
+	int res = absorb_once(views, ino, fd, &known);
 	bool any = res != 0;
 
-	if (quiet || !res)
-		return res;
-	res = absorb_once(views, ino, fd);
-	if (res)
-		res = absorb_frozen(views, ino, fd);
+	if (!quiet && res)
+		res = absorb_once(views, ino, fd, &known);
+	if (!quiet && res)
+		res = absorb_frozen(views, ino, fd, &known);
+	msnap_fs_wheres_free(&known);
 	return res < 0 ? res : any;
 }
 
@@ -747,6 +771,7 @@ int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 {
 	struct msnap_id id = msnap_live(ino);
 	struct imports differ = { 0 }, allocated = { 0 };
+	struct msnap_fs_wheres known = { 0 };
 	struct pieces p = { 0 };
 	struct msnap_attr attr;
 	size_t piece = 0;
@@ -755,7 +780,8 @@ int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 	if (!err && ftruncate(fd, (off_t)attr.size))
 		err = -errno;
 	if (!err)
-		err = compare(views, ino, fd, attr.size, &differ, &allocated);
+		err = compare(views, ino, fd, attr.size, &known, &differ,
+			      &allocated);
 	if (!err)
 		err = get_pieces(views, id, SIZE_MAX, &p);
 	for (size_t i = 0; !err && i < differ.nr; i++)
@@ -764,6 +790,7 @@ int msnap_fs_view_refresh(struct msnap_fs_views *views, uint64_t ino, int fd)
 		err = copy_tail(views, id, fd, attr.size);
 	if (!err)
 		err = set_mtime(fd, &attr);
+	msnap_fs_wheres_free(&known);
 	free(differ.at);
 	free(allocated.at);
 	free(p.at);
