@@ -1426,27 +1426,44 @@ static uint64_t place_anywhere(struct msnap_space *space,
 	return blk;
 }
 
+static bool is_free_goal(struct msnap_space *space,
+			 const struct msnap_space_want *want)
+{
+	return want->goal && want->goal < space->nr_blocks &&
+	       count_of(space, want->goal) == 0;
+}
+
+/* Is the goal no reason against an aligned place? */
+static bool wants_large(const struct msnap_space_want *want, bool goal)
+{
+	if (want->use != MSNAP_SPACE_DATA)
+		return false;
+	if (goal)
+		return want->align && (want->goal ^ want->phase) % CHUNK;
+	return want->align || want->nr >= MSNAP_SPACE_ALIGN_MIN;
+}
+
 /* At least one block is free.  @nr: wanted in, found out. */
 static uint64_t place(struct msnap_space *space,
 		      const struct msnap_space_want *want, uint32_t *nr)
 {
-	bool data = want->use == MSNAP_SPACE_DATA;
-	uint64_t blk;
+	bool goal = want->use == MSNAP_SPACE_DATA && is_free_goal(space, want);
+	uint64_t blk = NONE;
 
-	if (data && want->goal && want->goal < space->nr_blocks &&
-	    count_of(space, want->goal) == 0) {
+	if (wants_large(want, goal))
+		blk = place_large(space, want->phase, want->nr);
+	if (blk != NONE) {
+		*nr = free_from(space, blk, want->nr);
+		return blk;
+	}
+	if (goal) {
 		*nr = free_from(space, want->goal, want->nr);
 		note_growing(space, want->goal + *nr);
 		return want->goal;
 	}
 	*nr = want->nr;
-	if (data && *nr >= MSNAP_SPACE_ALIGN_MIN) {
-		blk = place_large(space, want->phase, *nr);
-		if (blk != NONE)
-			*nr = free_from(space, blk, *nr);
-	} else {
-		blk = *nr <= CHUNK ? place_small(space, want->use, *nr) : NONE;
-	}
+	if (!wants_large(want, false) && *nr <= CHUNK)
+		blk = place_small(space, want->use, *nr);
 	return blk != NONE ? blk : place_anywhere(space, want->use, nr);
 }
 

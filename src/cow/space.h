@@ -64,6 +64,9 @@ struct msnap_space_want {
 	 * on a multiple of 512) the place taken is congruent to it modulo 512,
 	 * in a chunk that other new files leave alone while there are others. */
 	uint64_t phase;
+	/* DATA: the same for any nr, and before a goal whose congruence is another:
+	 * a file that has grown large in small steps. */
+	bool align;
 };
 #define MSNAP_SPACE_CHUNK 512u
 #define MSNAP_SPACE_ALIGN_MIN 16u

@@ -49,7 +49,8 @@ static int collect(void *arg, uint64_t blk, uint32_t nr, uint32_t count)
 
 static int take_chain(struct msnap_pool *pool, uint64_t *blk, size_t nr)
 {
-	static const struct msnap_space_want want = { MSNAP_SPACE_NODE, 1, 0, 0 };
+	static const struct msnap_space_want want = { .use = MSNAP_SPACE_NODE,
+						      .nr = 1 };
 	uint32_t got;
 	size_t i;
 	int err = 0;

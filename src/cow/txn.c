@@ -337,7 +337,7 @@ int msnap_op_touch(struct msnap_pool *pool, uint64_t blk)
 /* One block for a node; the reserve only where the operation may. */
 static int alloc_node_blk(struct msnap_pool *pool, uint64_t *blk)
 {
-	static const struct msnap_space_want want = { MSNAP_SPACE_NODE, 1, 0, 0 };
+	static const struct msnap_space_want want = { .use = MSNAP_SPACE_NODE, .nr = 1 };
 	uint32_t nr;
 	int err;
 

@@ -211,6 +211,15 @@ static uint64_t goal_of(struct msnap_pool *pool, const struct msnap_tree *tree,
 	return msnap_ext_end(&ext) == fb ? ext.blk + ext.nr : 0;
 }
 
+/*
+ * Is this the end of a file that is as large as a huge page already?  One that has grown
+ * in small steps begins anywhere; from here on it is where huge pages can map it.
+ */
+static bool grows_large(const struct change *c, uint64_t fb)
+{
+	return fb >= MSNAP_SPACE_CHUNK && fb >= c->old_size >> MSNAP_BLOCK_SHIFT;
+}
+
 static int write_new(struct change *c, uint64_t fb, uint64_t end)
 {
 	msnap_le64 csum[MSNAP_EXT_MAX_CSUM];
@@ -225,6 +234,7 @@ static int write_new(struct change *c, uint64_t fb, uint64_t end)
 							  MSNAP_EXT_MAX_CSUM;
 		want.goal = goal_of(c->pool, &c->tree, fb);
 		want.phase = fb;
+		want.align = grows_large(c, fb);
 		err = msnap_op_data_alloc(c->pool, &want, &blk, &nr);
 		if (!err)
 			err = store_blocks(c, fb, blk, nr, csum);
@@ -401,7 +411,8 @@ struct staged {
 static int stage_some(struct change *c, struct staged *s, uint64_t fb,
 		      uint64_t goal, uint32_t *nr)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, s->end - fb, goal, fb };
+	struct msnap_space_want want = { MSNAP_SPACE_DATA, s->end - fb, goal, fb,
+					 grows_large(c, fb) };
 	uint64_t blk;
 	int err = msnap_runs_reserve(&s->runs, 1);
 

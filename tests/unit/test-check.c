@@ -118,7 +118,7 @@ static void extra_entry(void)
 
 static void leaked_block(void)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_NODE, 1, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_NODE, .nr = 1 };
 	uint64_t blk;
 	uint32_t nr;
 

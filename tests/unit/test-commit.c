@@ -363,7 +363,7 @@ START_TEST(no_room_for_the_map)
 	/* Not a block is left for it, not even that of the map before. */
 	pool_crash(MSNAP_OPEN_REBUILD);
 	for (;;) {
-		struct msnap_space_want want = { MSNAP_SPACE_NODE, 1, 0, 0 };
+		struct msnap_space_want want = { .use = MSNAP_SPACE_NODE, .nr = 1 };
 		uint64_t blk;
 		uint32_t nr;
 

@@ -103,7 +103,7 @@ static void punch(uint64_t fb, uint64_t end)
 static void put(uint64_t fb, unsigned nr, unsigned flags)
 {
 	struct msnap_ext ext = { .fb = fb, .gen = pool->gen, .flags = flags };
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, nr, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .nr = nr };
 	uint32_t got;
 	unsigned i;
 

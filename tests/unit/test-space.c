@@ -242,16 +242,19 @@ static void check_place(const struct msnap_space_want *want, uint32_t blk,
 			uint32_t nr)
 {
 	bool data = want->use == MSNAP_SPACE_DATA;
+	bool goal = data && want->goal && want->goal < NR && !model[want->goal];
+	bool align = data && want->align && model_has_chunk() &&
+		     (!goal || (want->goal ^ want->phase) % CHUNK);
 
 	must(nr >= 1);
 	must(nr <= want->nr);
 	must(model_free_from(blk, nr) == nr);
-	if (data && want->goal && want->goal < NR && !model[want->goal]) {
+	if (goal && !align) {
 		must(blk == want->goal);
 		must(nr == model_free_from(blk, want->nr));
 		return;
 	}
-	if (data && want->nr >= MSNAP_SPACE_ALIGN_MIN && model_has_chunk()) {
+	if (align || (data && want->nr >= MSNAP_SPACE_ALIGN_MIN && model_has_chunk())) {
 		must(blk % CHUNK == want->phase % CHUNK);
 		must(nr == model_free_from(blk, want->nr));
 	} else if (nr < want->nr) {
@@ -377,6 +380,7 @@ static void random_want(struct msnap_space_want *want)
 	want->phase = rnd(4) ? rnd(2000) : 0;
 	if (rnd(3) == 0)
 		want->goal = rnd(NR + 100);
+	want->align = want->phase % 5 == 1;
 }
 
 /* Mostly small, in a few hot places, so that edges fall together; often across
@@ -434,7 +438,7 @@ static bool random_change(struct done *done, unsigned fill)
 static void random_transaction(unsigned fill)
 {
 	struct done mine[TX_MAX], theirs;
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, 1, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .nr = 1 };
 	unsigned nr = 1 + rnd(rnd(4) ? 12 : TX_MAX), i, n = 0;
 
 	for (i = 0; i < nr; i++) {
@@ -585,8 +589,8 @@ END_TEST
 
 START_TEST(test_alloc_adjacent)
 {
-	struct msnap_space_want node = { MSNAP_SPACE_NODE, 1, 0, 0 };
-	struct msnap_space_want data = { MSNAP_SPACE_DATA, 1, 0, 0 };
+	struct msnap_space_want node = { .use = MSNAP_SPACE_NODE, .nr = 1 };
+	struct msnap_space_want data = { .use = MSNAP_SPACE_DATA, .nr = 1 };
 	struct done n, d, was_n, was_d;
 	unsigned i;
 
@@ -611,7 +615,7 @@ END_TEST
 
 START_TEST(test_alloc_until_full)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, 1, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .nr = 1 };
 	struct done done;
 	unsigned i;
 
@@ -641,7 +645,7 @@ END_TEST
 /* New files of every phase, each in a chunk of its own while there are any. */
 START_TEST(test_alloc_aligned)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, 16, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .nr = 16 };
 	bool used[NR / CHUNK + 1] = { false };
 	struct done done;
 	unsigned i;
@@ -662,7 +666,7 @@ END_TEST
 
 START_TEST(test_alloc_large)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, 20000, 0, 300 };
+	struct msnap_space_want want = { MSNAP_SPACE_DATA, 20000, 0, 300, false };
 	struct done done, next;
 
 	ck_assert_int_eq(do_alloc(&want, &done), 0);
@@ -675,7 +679,7 @@ START_TEST(test_alloc_large)
 	/* goal taken: as without one */
 	ck_assert_int_eq(do_alloc(&want, &next), 0);
 	ck_assert_uint_eq(next.blk % CHUNK, 300);
-	want = (struct msnap_space_want){ MSNAP_SPACE_DATA, UINT32_MAX, 0, 0 };
+	want = (struct msnap_space_want){ .use = MSNAP_SPACE_DATA, .nr = UINT32_MAX };
 	while (!do_alloc(&want, &next))
 		;
 	check_all();
@@ -686,7 +690,7 @@ END_TEST
 /* Small files fill used chunks before they open free ones. */
 START_TEST(test_alloc_spares_chunks)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, 1, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .nr = 1 };
 	struct done done;
 	unsigned c, i;
 
@@ -790,7 +794,7 @@ static void comb(uint32_t blk, uint32_t nr)
 
 START_TEST(test_no_memory)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_NODE, 1, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_NODE, .nr = 1 };
 	struct done done;
 	uint64_t blk;
 	uint32_t nr;
@@ -968,7 +972,7 @@ END_TEST
 /* A region that was busy and is no more is packed without being told. */
 START_TEST(test_memory_comes_back)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_NODE, 1, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_NODE, .nr = 1 };
 	struct msnap_space_stat before, after;
 	struct done done;
 	unsigned i;
@@ -987,7 +991,7 @@ END_TEST
 /* 1 TiB, empty and then full, in a few runs. */
 START_TEST(test_large_pool)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, UINT32_MAX, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .nr = UINT32_MAX };
 	struct msnap_space_stat stat;
 	uint64_t blk;
 	uint32_t nr;
@@ -1019,7 +1023,7 @@ static void give(const uint64_t *blk, const uint32_t *nr, unsigned *n)
 
 static void *take_and_give(void *arg)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, 3, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .nr = 3 };
 	uint64_t blk[16];
 	uint32_t nr[16];
 	unsigned i, k, n = 0;

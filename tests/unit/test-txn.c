@@ -624,7 +624,7 @@ END_TEST
 
 START_TEST(blocks_that_an_operation_took_and_lost)
 {
-	struct msnap_space_want want = { MSNAP_SPACE_DATA, 30, 0, 0 };
+	struct msnap_space_want want = { .use = MSNAP_SPACE_DATA, .nr = 30 };
 	uint64_t raw, blk;
 	uint32_t nr;
 

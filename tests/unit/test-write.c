@@ -587,6 +587,33 @@ START_TEST(rewriting_takes_no_space)
 }
 END_TEST
 
+static int is_aligned(void *arg, const struct msnap_piece *piece)
+{
+	uint64_t *nr = arg;
+
+	*nr += piece->off / BLK % MSNAP_SPACE_CHUNK == piece->blk % MSNAP_SPACE_CHUNK ?
+		       piece->len : 0;
+	return 0;
+}
+
+/* From its third MiB on, a file that grows by small writes is where huge pages can map
+ * it. */
+START_TEST(small_writes_become_aligned)
+{
+	uint64_t ino, off, nr = 0;
+
+	pool_make(64);
+	/* What comes first is not aligned by chance. */
+	put_bytes(mk_file(ROOT, "first"), 0, 3 * BLK, 1);
+	ino = mk_file(ROOT, "file");
+	for (off = 0; off < 16 * MIB; off += BLK)
+		put_bytes(ino, off, BLK, 2);
+	ok(msnap_map(pool, msnap_live(ino), 0, is_aligned, &nr));
+	ck_assert_uint_eq(nr, 14 * MIB);
+	pool_ok();
+}
+END_TEST
+
 START_TEST(a_clone_is_not_written_in_place)
 {
 	struct msnap_attr attr, gone;
@@ -773,6 +800,7 @@ int main(void)
 	tcase_add_test(tc, allocate_behind_the_end);
 	tcase_add_test(tc, punch_edges);
 	tcase_add_test(tc, rewriting_takes_no_space);
+	tcase_add_test(tc, small_writes_become_aligned);
 	tcase_add_test(tc, a_clone_is_not_written_in_place);
 	tcase_add_test(tc, full_and_empty_again);
 	tcase_add_test(tc, what_works_when_full);

@@ -11,6 +11,13 @@
  *	guest-pages count FILE COUNTER    store ever higher numbers with msync, and print
  *	                                  each once it is safe
  *	guest-pages atleast FILE N        is the last number stored N or more?
+ *	guest-pages write2 FILE BYTES CHUNK  fill with the pattern by write(2), so much at
+ *	                                  a time, as a program does that copies it
+ *	guest-pages huge FILE BYTES       from there on, is every 2 MiB of it mapped by one
+ *	                                  page fault?
+ *	guest-pages apart FILE FILE...    as same, each mapped by a process of its own
+ *	guest-pages memory FILE...        how much less memory is free when all are mapped
+ *	                                  and were read?
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -18,7 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGE 4096ul
@@ -159,6 +169,138 @@ static int atleast(char **arg)
 	return best < want;
 }
 
+static int copy_in(char **arg)
+{
+	size_t len = strtoul(arg[1], NULL, 0), chunk = strtoul(arg[2], NULL, 0);
+	int fd = open(arg[0], O_WRONLY | O_CREAT | O_EXCL, 0644);
+	uint64_t *buf = malloc(chunk);
+
+	if (fd < 0 || !buf)
+		die(arg[0]);
+	for (size_t off = 0; off < len; off += chunk) {
+		for (size_t i = 0; i < chunk / 8; i++)
+			buf[i] = pattern(off / 8 + i);
+		if (write(fd, buf, chunk) != (ssize_t)chunk)
+			die("write");
+	}
+	return close(fd) ? 1 : 0;
+}
+
+static long faults(void)
+{
+	struct rusage use;
+
+	getrusage(RUSAGE_SELF, &use);
+	return use.ru_minflt + use.ru_majflt;
+}
+
+/* One for each huge page, and a few of the program's own. */
+static int huge(char **arg)
+{
+	size_t len, nr_huge, from = strtoul(arg[1], NULL, 0);
+	uint8_t *p = map(arg[0], &len, 0);
+	long before = faults(), nr;
+
+	for (size_t i = from; i < len; i += PAGE)
+		(void)*(volatile const uint8_t *)(p + i);
+	nr = faults() - before;
+	nr_huge = (len - from) / (2ul << 20);
+	printf("%s: %zu MiB read by %ld page faults; %zu of 2 MiB, or %zu of 4 KiB\n",
+	       arg[0], (len - from) >> 20, nr, nr_huge, (len - from) / PAGE);
+	return nr > (long)nr_huge + 8;
+}
+
+/* The frames of all pages, found by another process, which goes on having them mapped
+ * until @end is closed. */
+static uint64_t *frames_elsewhere(const char *path, const int end[2], size_t *nr)
+{
+	uint64_t *all;
+	int out[2];
+	FILE *in;
+	size_t len;
+	char byte;
+
+	if (pipe(out))
+		die("pipe");
+	if (fork() == 0) {
+		uint8_t *p = map(path, &len, 0);
+		FILE *to = fdopen(out[1], "w");
+
+		close(end[1]);
+		*nr = len / PAGE;
+		fwrite(nr, sizeof(*nr), 1, to);
+		for (size_t k = 0; k < *nr; k++) {
+			uint64_t f = frame(p + k * PAGE);
+
+			fwrite(&f, sizeof(f), 1, to);
+		}
+		fclose(to);
+		_exit(read(end[0], &byte, 1) != 0);
+	}
+	close(out[1]);
+	in = fdopen(out[0], "r");
+	if (fread(nr, sizeof(*nr), 1, in) != 1)
+		die(path);
+	all = malloc(*nr * sizeof(*all));
+	if (!all || fread(all, sizeof(*all), *nr, in) != *nr)
+		die(path);
+	fclose(in);
+	return all;
+}
+
+static int apart(int nr, char **path)
+{
+	uint64_t *first, *other;
+	size_t pages, nr_other;
+	int end[2], bad = 0;
+
+	if (pipe(end))
+		die("pipe");
+	first = frames_elsewhere(path[0], end, &pages);
+	for (int i = 1; i < nr; i++) {
+		size_t shared = 0;
+
+		other = frames_elsewhere(path[i], end, &nr_other);
+		for (size_t k = 0; k < pages && k < nr_other; k++)
+			shared += first[k] && first[k] == other[k];
+		printf("%s and %s in two processes: %zu of %zu pages in the same frames\n",
+		       path[0], path[i], shared, pages);
+		bad |= shared != pages || nr_other != pages;
+	}
+	close(end[1]);
+	while (wait(NULL) > 0)
+		;
+	return bad;
+}
+
+static long free_kib(void)
+{
+	struct sysinfo info;
+
+	if (sysinfo(&info))
+		die("sysinfo");
+	return (long)(info.freeram * info.mem_unit >> 10);
+}
+
+static int memory(int nr, char **path)
+{
+	long before = free_kib(), used;
+	size_t len, sum = 0;
+
+	for (int i = 0; i < nr; i++) {
+		uint8_t *p = map(path[i], &len, 0);
+
+		for (size_t k = 0; k < len; k += PAGE)
+			(void)*(volatile const uint8_t *)(p + k);
+		sum += len;
+	}
+	used = before - free_kib();
+	printf("%d files of %zu MiB together are mapped and read: %ld KiB of memory\n", nr,
+	       sum >> 20, used);
+	/* What the server keeps of a view, and page tables. */
+	return used > (long)(sum >> 10) / 64;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc >= 4 && !strcmp(argv[1], "same"))
@@ -173,6 +315,14 @@ int main(int argc, char **argv)
 		return count(argv + 2);
 	if (argc == 4 && !strcmp(argv[1], "atleast"))
 		return atleast(argv + 2);
+	if (argc == 5 && !strcmp(argv[1], "write2"))
+		return copy_in(argv + 2);
+	if (argc == 4 && !strcmp(argv[1], "huge"))
+		return huge(argv + 2);
+	if (argc >= 4 && !strcmp(argv[1], "apart"))
+		return apart(argc - 2, argv + 2);
+	if (argc >= 3 && !strcmp(argv[1], "memory"))
+		return memory(argc - 2, argv + 2);
 	fprintf(stderr, "guest-pages: wrong arguments\n");
 	return 2;
 }
