@@ -680,20 +680,52 @@ static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd,
 	return err;
 }
 
-/* What is stored comes in as it is found.  1: something was; 0: the view and the
- * engine are the same at this instant. */
-static int absorb_once(struct msnap_fs_views *views, uint64_t ino, int fd,
-		       struct msnap_fs_wheres *known)
+/* Has anybody stored to it since the look began?  Pages are clean then, and the first
+ * store to one sets the time.  A clock that is too coarse to tell costs time only. */
+static bool is_busy(int fd, const struct look *l)
+{
+	struct stat st;
+
+	return fstat(fd, &st) || st.st_mtim.tv_sec != l->st.st_mtim.tv_sec ||
+	       st.st_mtim.tv_nsec != l->st.st_mtim.tv_nsec;
+}
+
+/* What the engine will have must not be newer than the view after a crash. */
+static int sync_and_look(struct msnap_fs_views *views, uint64_t ino, int fd,
+			 struct msnap_fs_wheres *known, struct look *l)
+{
+	return fsync(fd) ? -errno : look(views, ino, fd, known, l);
+}
+
+/* What is stored comes in as it is found, unless somebody may be storing now (not
+ * @quiet) and is.  1: something is new; 0: the view and the engine are the same at this
+ * instant. */
+static int absorb_found(struct msnap_fs_views *views, uint64_t ino, int fd, bool quiet,
+			struct msnap_fs_wheres *known)
 {
 	struct look l = { 0 };
-	/* What the engine will have must not be newer than the view after a crash. */
-	int err = fsync(fd) ? -errno : look(views, ino, fd, known, &l);
-	bool any = l.any;
+	int err = sync_and_look(views, ino, fd, known, &l);
+	bool any = l.any, in = !err && any && (quiet || !is_busy(fd, &l));
 
-	if (!err && any)
+	if (in)
 		err = import(views, ino, fd, &l);
 	/* How much of it came in nobody knows. */
-	if (err)
+	if (err || (any && !in))
+		msnap_fs_wheres_free(known);
+	forget_look(&l);
+	return err ? err : any;
+}
+
+/* Is anything new since?  1: yes. */
+static int look_again(struct msnap_fs_views *views, uint64_t ino, int fd,
+		      struct msnap_fs_wheres *known)
+{
+	struct look l = { 0 };
+	int err = sync_and_look(views, ino, fd, known, &l);
+	bool any = l.any;
+
+	/* They are the view's now. */
+	if (err || any)
 		msnap_fs_wheres_free(known);
 	forget_look(&l);
 	return err ? err : any;
@@ -702,8 +734,8 @@ static int absorb_once(struct msnap_fs_views *views, uint64_t ino, int fd,
 /*
  * Nothing new anywhere: the cut is here, before whatever comes.  Mostly the second look
  * is that; only when somebody keeps storing is a frozen copy worth its time, which is
- * that of sharing every piece.  An error of the first look may be one of its being
- * changed meanwhile (it was truncated).
+ * that of sharing every piece, and then it is made at once.  An error of the first look
+ * may be one of its being changed meanwhile (it was truncated).
  *
  * What has come in has the places that the view had.  A block that is stored to after
  * that moves, as it is shared now.
@@ -712,11 +744,12 @@ int msnap_fs_view_absorb(struct msnap_fs_views *views, uint64_t ino, int fd,
 			 bool quiet)
 {
 	struct msnap_fs_wheres known = { 0 };
-	int res = absorb_once(views, ino, fd, &known);
+	int res = absorb_found(views, ino, fd, quiet, &known);
 	bool any = res != 0;
 
-	if (!quiet && res)
-		res = absorb_once(views, ino, fd, &known);
+	/* Nothing is known: somebody is storing, or not all could be brought in. */
+	if (!quiet && res && known.nr)
+		res = look_again(views, ino, fd, &known);
 	if (!quiet && res)
 		res = absorb_frozen(views, ino, fd, &known);
 	msnap_fs_wheres_free(&known);

@@ -187,7 +187,8 @@ static unsigned take_all(const char *dir, const char *file, unsigned rounds)
 	qsort(ms, nr, sizeof(*ms), compare);
 	printf("%u of %u restore points are exact", nr, rounds);
 	if (nr)
-		printf("; median %.2f ms, longest %.2f ms", ms[nr / 2], ms[nr - 1]);
+		printf("; median %.2f ms, 95th percentile %.2f ms, longest %.2f ms",
+		       ms[nr / 2], ms[nr * 95 / 100], ms[nr - 1]);
 	printf("; %" PRIu64 " stores\n", stored);
 	free(ms);
 	return nr;
