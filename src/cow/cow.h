@@ -438,7 +438,8 @@ int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 
 /*
  * The list of files whose contents may be newer outside of the pool.  Part of the
- * pool's state like a name: durable with a commit.  0 when it is so already.
+ * pool's state like a name: durable with a commit.  0 when it is so already.  A file
+ * that is evicted leaves the list.
  */
 int msnap_view_add(struct msnap_pool *pool, uint64_t ino);
 int msnap_view_remove(struct msnap_pool *pool, uint64_t ino);

@@ -294,8 +294,11 @@ static struct msnap_key view_key(uint64_t ino)
 
 static int do_add(struct msnap_pool *pool, uint64_t ino)
 {
-	return msnap_tree_put(pool, &pool->catalog, view_key(ino), NULL, 0,
-			      MSNAP_PUT_ANY);
+	struct msnap_inode in;
+	int err = msnap_file_get(pool, ino, &in);
+
+	return err ? err : msnap_tree_put(pool, &pool->catalog, view_key(ino), "", 0,
+					  MSNAP_PUT_ANY);
 }
 
 int msnap_view_add(struct msnap_pool *pool, uint64_t ino)

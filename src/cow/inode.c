@@ -481,6 +481,10 @@ static int do_evict(struct msnap_pool *pool, uint64_t ino)
 		return err == -ENOENT ? 0 : err;
 	if (get32(in.nlink))
 		return 0;
+	/* Nothing is newer in a view of a file that is gone. */
+	err = msnap_view_forget(pool, ino);
+	if (err)
+		return err;
 	pool->nr_inodes--;
 	return msnap_inode_erase(pool, &pool->ns, ino);
 }

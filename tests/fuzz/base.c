@@ -171,6 +171,87 @@ static void age(uint64_t root)
 	drop(find(root, "many"), "file8", false);
 }
 
+/* ---- the lean one ---------------------------------------------------------- */
+/* Inputs that are over sooner: most of what one takes is walking its pool. */
+
+static void punch(uint64_t ino, uint64_t fb, uint64_t nr)
+{
+	MUST(msnap_fallocate(pool, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			     fb * BLK, nr * BLK));
+}
+
+/* An extent tree with an inner node, and no more in it than keeps its leaves apart;
+ * few of the extents have data that would have to be verified. */
+static void scatter_thinly(uint64_t ino)
+{
+	unsigned i;
+
+	for (i = 0; i < 118; i++)
+		MUST(msnap_fallocate(pool, ino, 0, 2ull * i * BLK, BLK));
+	punch(ino, 20, 50);
+	punch(ino, 150, 60);
+	put(ino, 6 * BLK, 5);
+	put(ino, 218 * BLK, BLK);
+	put(ino, 233 * BLK, 7);
+}
+
+static void fill_lean(uint64_t root)
+{
+	uint64_t a = subdir(root, "a"), b = subdir(a, "b"), f = file(b, "first");
+	uint64_t views = file(root, "viewed");
+	char target[1501];
+	struct msnap_attr attr;
+
+	memset(target, 't', 1500);
+	target[1500] = 0;
+	scatter_thinly(file(root, "scattered"));
+	put(file(root, "whole"), 0, 9 * BLK);
+	put(file(root, "end"), (1ull << 63) - 9, 8);
+	make(a, "short", S_IFLNK | 0777, "b/first");
+	make(a, "long", S_IFLNK | 0777, target);
+	make(b, "device", S_IFBLK | 0600, NULL);
+	put(f, 0, 5);
+	MUST(msnap_link(pool, f, root, "second", 6, &attr));
+	MUST(msnap_fallocate(pool, f, FALLOC_FL_KEEP_SIZE, BLK, 4 * BLK));
+	MUST(msnap_xattr_set(pool, a, "user.small", "x", 1, 0));
+	MUST(msnap_xattr_set(pool, f, "user.big", target, 1400, 0));
+	put(views, 0, 100);
+	MUST(msnap_view_add(pool, views));
+}
+
+static void begin_scrub(void)
+{
+	struct msnap_scrub *scrub;
+	uint64_t bytes;
+
+	MUST(msnap_scrub_begin(pool, true, &scrub));
+	MUST(msnap_scrub_step(scrub, NULL, NULL, &bytes));
+	MUST(msnap_scrub_save(scrub, false));
+	msnap_scrub_free(scrub);
+}
+
+static void age_lean(uint64_t root)
+{
+	uint64_t scattered = find(root, "scattered"), a = find(root, "a"), gone;
+
+	gone = snap("gone", root, NULL);
+	copy_of(scattered, a, "shared");
+	put(find(a, "shared"), 12 * BLK, BLK);
+	snap("root", root, NULL);
+	drop(root, "end", true);
+	copy_of(find(a, "b"), root, "clone");
+	snap("tree", a, NULL);
+	snap("one", root, "whole");
+	put(find(root, "whole"), 7, 9);
+	scatter_thinly(file(root, "victim"));
+	MUST(msnap_commit(pool));
+	drop(root, "victim", true);
+	MUST(msnap_snap_delete(pool, gone));
+	file(root, NULL);
+	drop(find(root, "clone"), "first", false);
+	begin_scrub();
+}
+
 /* The same pool every time. */
 static void fix_identity(struct msnap_mem *mem)
 {
@@ -186,20 +267,24 @@ static void fix_identity(struct msnap_mem *mem)
 	root->csum = put64(msnap_csum_meta(root, 0));
 }
 
-void fuzz_base_make(struct msnap_mem *mem, bool rich, bool clean)
+void fuzz_base_make(struct msnap_mem *mem, enum fuzz_content content, bool clean)
 {
 	struct msnap_open_args args = { .flags = MSNAP_OPEN_NO_BACKGROUND };
 	struct msnap_why why;
 
 	MUST(msnap_pool_format_mem(mem, "base", "label", &why));
 	fix_identity(mem);
-	if (!rich)
+	if (content == FUZZ_NOTHING)
 		return;
 	MUST(msnap_pool_open_mem(mem, "base", &args, &pool, &why));
-	fill_files(MSNAP_ROOT_INO);
-	fill_dirs(MSNAP_ROOT_INO);
+	if (content == FUZZ_RICH) {
+		fill_files(MSNAP_ROOT_INO);
+		fill_dirs(MSNAP_ROOT_INO);
+	} else {
+		fill_lean(MSNAP_ROOT_INO);
+	}
 	MUST(msnap_commit(pool));
-	age(MSNAP_ROOT_INO);
+	(content == FUZZ_RICH ? age : age_lean)(MSNAP_ROOT_INO);
 	MUST(msnap_commit(pool));
 	if (clean)
 		MUST(msnap_pool_close(pool));

@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <linux/falloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -367,6 +369,73 @@ static void settle(struct msnap_pool *pool, struct fuzz_input *in)
 	msnap_pool_settle(pool);
 }
 
+static void change_views(struct msnap_pool *pool, struct fuzz_input *in)
+{
+	uint64_t ino = pick(in)->id.ino, next = 0;
+	unsigned left = 20;
+
+	if (fuzz_u8(in) % 2)
+		msnap_view_add(pool, ino);
+	else
+		msnap_view_remove(pool, ino);
+	while (left-- && !msnap_view_next(pool, next, &next))
+		;
+}
+
+static void on_damage(void *arg, const struct msnap_scrub_damage *damage)
+{
+	uint64_t *sum = arg;
+
+	*sum += damage->blk + strlen(damage->snap) + strlen(damage->path);
+}
+
+/* From its beginning or where the record says, to its end or not. */
+static void scrub(struct msnap_pool *pool, struct fuzz_input *in)
+{
+	struct msnap_scrub_stat stat;
+	struct msnap_scrub *s;
+	unsigned how = fuzz_u8(in), left = how & 6;
+	uint64_t bytes, sum = 0;
+	int err;
+
+	msnap_scrub_last(pool, &stat);
+	if (msnap_scrub_begin(pool, how & 1, &s))
+		return;
+	do {
+		err = msnap_scrub_step(s, on_damage, &sum, &bytes);
+	} while (err > 0 && left--);
+	msnap_scrub_stat(s, &stat);
+	msnap_scrub_save(s, !err);
+	msnap_scrub_free(s);
+}
+
+static int other_file(void)
+{
+	static int fd = -1;
+
+	if (fd < 0) {
+		fd = memfd_create("beside", MFD_CLOEXEC);
+		if (fd < 0 || ftruncate(fd, 4 << 20))
+			abort();
+	}
+	return fd;
+}
+
+static void import(struct msnap_pool *pool, struct fuzz_input *in)
+{
+	const struct timespec now = { 1, 2 };
+	uint64_t ino = pick(in)->id.ino, off = fuzz_u8(in) * 4096ull;
+	uint64_t len = (1 + fuzz_u8(in) % 16) * 4096ull;
+	const struct msnap_import piece[] = {
+		{ off, len, fuzz_u8(in) % 3 == 0 },
+		{ off + len + 4096, 8192, false },
+	};
+	uint64_t size = fuzz_u8(in) % 2 ? off + len : off + len + 12288 + 17;
+
+	msnap_import(pool, ino, other_file(), piece, 1 + (size & 1), size,
+		     size & 1 ? buf : NULL, &now);
+}
+
 typedef void move_fn(struct msnap_pool *pool, struct fuzz_input *in);
 
 static move_fn *const moves[] = {
@@ -374,6 +443,16 @@ static move_fn *const moves[] = {
 	copy, clone_one, take, delete_snap, rename_snap, rollback, set_xattr, commit,
 	settle,
 };
+
+/* These came later: kept inputs go on meaning what they did. */
+static move_fn *const more_moves[] = { change_views, scrub, import };
+
+static move_fn *pick_move(struct fuzz_input *in)
+{
+	uint8_t which = fuzz_u8(in);
+
+	return which < 240 ? moves[which % 16] : more_moves[which % 3];
+}
 
 /* A bit of everything, with what was found first. */
 static void usual(struct msnap_pool *pool)
@@ -399,7 +478,7 @@ void fuzz_modify(struct msnap_pool *pool, struct fuzz_input *in)
 	unsigned i;
 
 	for (i = 0; in->left && i < MAX_MOVES; i++)
-		moves[fuzz_u8(in) % (sizeof(moves) / sizeof(moves[0]))](pool, in);
+		pick_move(in)(pool, in);
 	usual(pool);
 }
 

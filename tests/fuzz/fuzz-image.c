@@ -79,13 +79,11 @@ static struct msnap_pool *open_pool(struct msnap_mem *mem, uint8_t how)
 	return err ? NULL : pool;
 }
 
-/* A sound pool stays sound. */
-static void must_be_sound(struct msnap_pool *pool)
+static void must(bool is, const char *otherwise)
 {
-	if (fuzz_check(pool, verbose) == 0)
+	if (is)
 		return;
-	fuzz_check(pool, true);
-	fprintf(stderr, "fuzz-image: the pool was sound and is not any more\n");
+	fprintf(stderr, "fuzz-image: %s; -v shows why\n", otherwise);
 	abort();
 }
 
@@ -126,47 +124,47 @@ static int fsck(struct msnap_mem *mem, struct repairing *r,
 	return err;
 }
 
-/* Whatever was wrong, a second pass finds nothing; and so does the checker. */
+/* Whatever was wrong, a second pass finds nothing. */
 static void must_be_repaired(struct msnap_mem *mem)
 {
 	struct repairing r = { .safely = false };
 	struct msnap_fsck_result res;
-	struct msnap_pool *pool;
 
 	if (verbose)
 		fprintf(stderr, "  second pass\n");
-	if (fsck(mem, &r, &res) || r.nr || res.nr_left) {
-		fprintf(stderr, "fuzz-image: the second pass is not clean\n");
-		abort();
-	}
-	pool = open_pool(mem, HOW_REBUILD);
-	if (!pool || damage) {
-		fprintf(stderr, "fuzz-image: the repaired pool is damaged\n");
-		abort();
-	}
-	must_be_sound(pool);
-	msnap_pool_abandon(pool);
+	must(!fsck(mem, &r, &res) && !r.nr && !res.nr_left,
+	     "the second pass is not clean");
 }
 
-static void repair(struct msnap_mem *mem, bool safely)
+/* True: everything was repaired. */
+static bool repair(struct msnap_mem *mem, bool safely)
 {
 	struct repairing r = { .safely = safely };
 	struct msnap_fsck_result res;
+	bool all = !fsck(mem, &r, &res) && !safely;
 
-	if (!fsck(mem, &r, &res) && !safely)
+	if (all)
 		must_be_repaired(mem);
 	damage = false;
+	return all;
 }
 
-static void use(struct msnap_pool *pool, struct fuzz_input *in)
+static bool is_sound(struct msnap_pool *pool)
+{
+	return !damage && fuzz_check(pool, verbose) == 0 && !damage;
+}
+
+static void use(struct msnap_pool *pool, struct fuzz_input *in, bool repaired)
 {
 	bool sound;
 
 	fuzz_read_all(pool);
-	sound = !damage && fuzz_check(pool, verbose) == 0 && !damage;
+	sound = is_sound(pool);
+	if (repaired)
+		must(sound, "the repaired pool is damaged");
 	fuzz_modify(pool, in);
 	if (sound && !damage)
-		must_be_sound(pool);
+		must(is_sound(pool), "the pool was sound and is not any more");
 }
 
 static void use_again(struct msnap_mem *mem)
@@ -179,24 +177,38 @@ static void use_again(struct msnap_mem *mem)
 	msnap_pool_close(pool);
 }
 
+/* The first byte. */
+static enum fuzz_base which_base(uint8_t byte)
+{
+	static const enum fuzz_base base[] = {
+		FUZZ_CRASHED,	   FUZZ_CLEAN,	      FUZZ_EMPTY,
+		FUZZ_LEAN_CRASHED, FUZZ_LEAN_CLEAN,   FUZZ_LEAN_CRASHED,
+		FUZZ_LEAN_CRASHED, FUZZ_LEAN_CRASHED, FUZZ_LEAN_CLEAN,
+	};
+
+	return base[byte % (sizeof(base) / sizeof(base[0]))];
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = { data, size };
 	uint8_t base = fuzz_u8(&in), how = fuzz_u8(&in);
 	unsigned nr = fuzz_u8(&in) % (MAX_MUTATIONS + 1);
-	struct msnap_mem *mem = fuzz_image_get(base % FUZZ_NR_BASES);
+	struct msnap_mem *mem = fuzz_image_get(which_base(base));
 	struct msnap_pool *pool;
+	bool repaired = false;
 
 	damage = false;
 	while (nr-- && in.left)
 		fuzz_image_mutate(&in);
 	fuzz_image_seal();
 	if (how & HOW_REPAIR && !(how & HOW_AGAIN))
-		repair(mem, how & HOW_SAFELY);
+		repaired = repair(mem, how & HOW_SAFELY) && !(how & HOW_PREVIOUS);
 	pool = open_pool(mem, how);
+	must(pool || !repaired, "the repaired pool cannot be opened");
 	if (!pool)
 		return 0;
-	use(pool, &in);
+	use(pool, &in, repaired);
 	if (how & HOW_ABANDON)
 		msnap_pool_abandon(pool);
 	else
@@ -214,7 +226,42 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
-#ifndef MSNAP_LIBFUZZER
+#ifdef MSNAP_LIBFUZZER
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+			       unsigned int seed);
+
+/*
+ * The input's bytes are drawn in a row, so that one more or less changes what all
+ * behind it mean: right for half of the time.  Otherwise bytes change in place, and
+ * what mutations and calls there are stays.  Mostly on the bases that are done soon.
+ */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+			       unsigned int seed)
+{
+	size_t at;
+
+	if (seed & 1 && size > 4) {
+		at = 1 + seed / 64 % (size - 1);
+		LLVMFuzzerMutate(data + at, 1, 1);
+	} else {
+		size = LLVMFuzzerMutate(data, size, max_size);
+	}
+	if (size && seed / 2 % 16)
+		data[0] = seed / 32 % 2 ? 3 : 4;
+	return size;
+}
+
+/* Small, so that memory is used again while the caches have it: a third of the time
+ * of a run.  What is in use is what matters, not what was before. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "quarantine_size_mb=16:malloc_context_size=8";
+}
+
+#else
 
 static const char *running; /* for on_alarm() */
 

@@ -70,6 +70,16 @@ static int mem_range(struct msnap_mem *mem, uint64_t off, uint64_t len)
 	return 0;
 }
 
+/* What sharing looks like from here. */
+static int mem_share(struct msnap_mem *mem, uint64_t off, int fd, uint64_t src_off,
+		     uint64_t len)
+{
+	mem_flush(mem, off, len);
+	if (pread(fd, mem->base + off, len, (off_t)src_off) != (ssize_t)len)
+		return -EIO;
+	return 0;
+}
+
 static void mem_close(struct msnap_mem *mem)
 {
 	(void)mem;
@@ -81,6 +91,7 @@ static const struct msnap_mem_ops mem_ops = {
 	.copy = mem_copy,
 	.reserve = mem_range,
 	.punch = mem_range,
+	.share = mem_share,
 	.close = mem_close,
 };
 
@@ -95,6 +106,9 @@ enum kind {
 	KIND_SNAP,
 	KIND_DROP,
 	KIND_ORPHAN,
+	NR_RICH_KINDS, /* the first bases have no others */
+	KIND_VIEW = NR_RICH_KINDS,
+	KIND_SCRUB,
 	NR_KINDS,
 };
 
@@ -110,6 +124,7 @@ struct places {
 
 struct base {
 	int fd; /* the pristine image */
+	bool lean;
 	uint64_t root_blk;
 	struct places node, inner, space, unused;
 	struct places record[NR_KINDS];
@@ -142,7 +157,8 @@ static void scan_record(struct base *b, const struct msnap_node *n, unsigned i)
 {
 	static const enum kind ns[] = { 0, KIND_INODE, KIND_DIRENT, KIND_XATTR,
 					KIND_SYMLINK };
-	static const enum kind cat[] = { 0, KIND_SNAP, KIND_DROP, KIND_ORPHAN };
+	static const enum kind cat[] = { 0, KIND_SNAP, KIND_DROP, KIND_ORPHAN,
+					 KIND_VIEW, KIND_SCRUB };
 	struct msnap_key key = msnap_node_key(n, i);
 	uint64_t blk = get64(n->blk);
 	unsigned len, k;
@@ -225,15 +241,22 @@ static void fail(const char *what)
 
 static void make_base(enum fuzz_base which)
 {
+	static const enum fuzz_content content[] = {
+		[FUZZ_CRASHED] = FUZZ_RICH, [FUZZ_CLEAN] = FUZZ_RICH,
+		[FUZZ_LEAN_CRASHED] = FUZZ_LEAN, [FUZZ_LEAN_CLEAN] = FUZZ_LEAN,
+		[FUZZ_EMPTY] = FUZZ_NOTHING,
+	};
 	struct base *b = &bases[which];
 
+	b->lean = content[which] == FUZZ_LEAN;
 	b->fd = memfd_create("base", MFD_CLOEXEC);
 	if (b->fd < 0 || ftruncate(b->fd, SIZE))
 		fail("memfd");
 	if (mmap(image.base, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 		 b->fd, 0) == MAP_FAILED)
 		fail("mmap");
-	fuzz_base_make(&image, which != FUZZ_EMPTY, which == FUZZ_CLEAN);
+	fuzz_base_make(&image, content[which],
+		       which == FUZZ_CLEAN || which == FUZZ_LEAN_CLEAN);
 	scan(b);
 }
 
@@ -408,6 +431,14 @@ static const struct field snap_fields[] = {
 static const struct field drop_fields[] = {
 	REF(msnap_drop, root), F(msnap_drop, type), F(msnap_drop, reserved),
 };
+static const struct field scrub_fields[] = {
+	F(msnap_scrub_rec, flags), F(msnap_scrub_rec, where),
+	F(msnap_scrub_rec, snap), F(msnap_scrub_rec, cat),
+	F(msnap_scrub_rec, ns.hi), F(msnap_scrub_rec, ns.lo),
+	F(msnap_scrub_rec, ino), F(msnap_scrub_rec, fb),
+	F(msnap_scrub_rec, begin_ns), F(msnap_scrub_rec, nr_passed),
+	F(msnap_scrub_rec, reserved),
+};
 static const struct field node_fields[] = {
 	F(msnap_node, magic), F(msnap_node, type), F(msnap_node, level),
 	F(msnap_node, nr), F(msnap_node, blk), F(msnap_node, gen),
@@ -445,13 +476,15 @@ static const struct {
 	[KIND_SNAP] = { snap_fields, N(snap_fields), 65 },
 	[KIND_DROP] = { drop_fields, N(drop_fields), 24 },
 	[KIND_ORPHAN] = { NULL, 0, 0 },
+	[KIND_VIEW] = { NULL, 0, 0 },
+	[KIND_SCRUB] = { scrub_fields, N(scrub_fields), 136 },
 };
 
 /* ---- mutations ------------------------------------------------------------------- */
 
 static const struct place *pick_record(struct fuzz_input *in, enum kind *kind)
 {
-	*kind = fuzz_u8(in) % NR_KINDS;
+	*kind = fuzz_u8(in) % (base->lean ? NR_KINDS : NR_RICH_KINDS);
 	return pick(in, &base->record[*kind]);
 }
 
@@ -757,6 +790,53 @@ static void wrong_csum(struct fuzz_input *in)
 	left_wrong[blk] = true;
 }
 
+/* Another root record: of an older or newer commit, and something about it else. */
+static void second_root(struct fuzz_input *in)
+{
+	uint64_t blk = MSNAP_RING_BLK + fuzz_u8(in) % MSNAP_RING_SLOTS;
+	struct msnap_root *root = touch(blk);
+
+	if (blk != base->root_blk)
+		memcpy(root, blk_ptr(base->root_blk), BLK);
+	root->gen = put64(get64(root->gen) + (uint64_t)(int8_t)fuzz_u8(in));
+	from_table(in, root, root_fields, N(root_fields));
+}
+
+/* One record's bytes in the place of another's of its kind, the key left alone. */
+static void exchange_value(struct fuzz_input *in)
+{
+	enum kind kind;
+	const struct place *to = pick_record(in, &kind), *from;
+	unsigned size = record_kinds[kind].size;
+	uint8_t *dst, *src;
+
+	from = to ? pick(in, &base->record[kind]) : NULL;
+	if (!from)
+		return;
+	dst = value(touch(to->blk), to->idx, size);
+	src = value(blk_ptr(from->blk), from->idx, size);
+	if (dst && src)
+		memmove(dst, src, size);
+}
+
+/* Two extents that mean blocks in each other's way, or those of a node. */
+static void overlap(struct fuzz_input *in)
+{
+	const struct place *a = pick(in, &base->record[KIND_EXTENT]);
+	const struct place *b = pick(in, &base->record[KIND_EXTENT]);
+	struct msnap_extent *to, *from;
+
+	if (!a || !b)
+		return;
+	to = (void *)value(touch(a->blk), a->idx, sizeof(*to));
+	from = (void *)value(blk_ptr(b->blk), b->idx, sizeof(*from));
+	if (to && from) {
+		to->blk = put64(get64(from->blk) + (uint64_t)(int8_t)fuzz_u8(in));
+		to->nr = put16(fuzz_u8(in) % 80);
+		to->flags = put16(fuzz_u8(in) % 4);
+	}
+}
+
 void fuzz_image_mutate(struct fuzz_input *in)
 {
 	static void (*const how[])(struct fuzz_input *in) = {
@@ -765,9 +845,12 @@ void fuzz_image_mutate(struct fuzz_input *in)
 		duplicate, remove_record, insert_record, insert_record, sort,
 		root_field, super_field, space_field, space_field, copy_block,
 		raw_bytes, wrong_csum,
+		/* These came later, and not to the first bases: kept inputs for those
+		 * go on meaning what they did. */
+		second_root, exchange_value, overlap,
 	};
 
-	how[fuzz_u8(in) % N(how)](in);
+	how[fuzz_u8(in) % (base->lean ? N(how) : N(how) - 3)](in);
 }
 
 /* ---- checksums --------------------------------------------------------------------- */

@@ -38,6 +38,9 @@ enum fuzz_base {
 	FUZZ_CRASHED, /* everything in it, no clean end: drops and orphans wait */
 	FUZZ_CLEAN,   /* the same after a clean end: with a saved space map */
 	FUZZ_EMPTY,   /* as mkfs leaves it at first */
+	/* As the first two, with less of each; inputs for these are over sooner. */
+	FUZZ_LEAN_CRASHED,
+	FUZZ_LEAN_CLEAN,
 	FUZZ_NR_BASES,
 };
 

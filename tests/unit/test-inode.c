@@ -267,6 +267,31 @@ START_TEST(numbers_are_not_used_again)
 }
 END_TEST
 
+/* Files whose contents may be newer elsewhere: on a list while they exist. */
+START_TEST(the_list_of_views)
+{
+	uint64_t f, ino;
+
+	pool_make(4);
+	f = mk_file(ROOT, "f");
+	fails(-ENOENT, msnap_view_add(pool, 0));
+	fails(-ENOENT, msnap_view_add(pool, f + 1));
+	fails(-EISDIR, msnap_view_add(pool, ROOT));
+	fails(-ENOENT, msnap_view_next(pool, 0, &ino));
+	ok(msnap_view_add(pool, f));
+	ok(msnap_view_add(pool, f));
+	unlink_only(ROOT, "f");
+	ok(msnap_view_next(pool, 0, &ino));
+	must(ino == f);
+	pool_ok();
+	ok(msnap_commit(pool));
+	pool_crash(0); /* opening evicts it */
+	fails(-ENOENT, msnap_view_next(pool, 0, &ino));
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
 /* ---- renaming ---------------------------------------------------------------------------------- */
 
 static uint64_t a, b, file, other;
@@ -522,7 +547,8 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		every_type, create_refused, symlinks, files_without_a_name,
-		hard_links, removing, numbers_are_not_used_again, rename_files,
+		hard_links, removing, numbers_are_not_used_again, the_list_of_views,
+		rename_files,
 		rename_directories, rename_without_replacing, rename_exchange,
 		rename_links_of_one_file, directories_by_chance, attributes,
 		times_of_directories, NULL
