@@ -74,6 +74,7 @@ struct rolling {
 	uint64_t snap;
 	struct msnap_tree then; /* the snapshot's namespace */
 	struct msnap_tree was;	/* the live one's before */
+	uint64_t frame; /* the directory whose chosen entries are rolled back */
 	struct changes changes;
 	struct msnap_idmap live; /* below the directory: inode -> links there */
 	struct msnap_idmap old;	 /* the same in the snapshot */
@@ -507,9 +508,14 @@ static int swap_trees(struct rolling *r, uint64_t nr_inodes)
 
 /* ---- the call ---------------------------------------------------------------------------------------- */
 
+/* Directories are there only where a repair put them: lost+found. */
 static int roll_chosen(void *arg, const struct msnap_walk_entry *e)
 {
-	return roll_file(arg, e->dir, e->de->name, e->de->len, e->ino);
+	struct rolling *r = arg;
+
+	if (e->type == DT_DIR || e->dir != r->frame)
+		return 0;
+	return roll_file(r, e->dir, e->de->name, e->de->len, e->ino);
 }
 
 static int roll_all(struct rolling *r, uint64_t dir)
@@ -527,8 +533,11 @@ static int roll_all(struct rolling *r, uint64_t dir)
 	err = msnap_inode_get(r->pool, &r->then, dir, &then);
 	if (err)
 		return err;
-	/* A few chosen entries must not take all others away. */
-	if (get32(then.flags) & MSNAP_INODE_FRAME)
+	/* A few chosen entries must not take all others away.  Of a directory that
+	 * was made again by a repair only the snapshot knows that it is a frame. */
+	r->frame = dir;
+	if (get32(then.flags) & MSNAP_INODE_FRAME ||
+	    get32(sn->flags) & MSNAP_SNAP_PARTIAL)
 		return msnap_walk(r->pool, &r->then, dir, roll_chosen, r);
 	if (dir == MSNAP_ROOT_INO && get64(sn->scope) == MSNAP_ROOT_INO)
 		return swap_trees(r, get64(sn->nr_inodes));

@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "cow/idmap.h"
+#include "cow/inode.h"
 
 /* ---- what was told ---------------------------------------------------------------------- */
 
@@ -658,6 +659,54 @@ START_TEST(chosen_entries)
 }
 END_TEST
 
+/* What a repair leaves of such a snapshot, when the inode of its directory was lost:
+ * the directory does not look chosen any more, and others have no name. */
+static void repair_frame(uint64_t snap)
+{
+	struct msnap_key key = { (uint64_t)MSNAP_CAT_SNAP << 56 | snap, 0 };
+	uint8_t rec[MSNAP_VAL_MAX];
+	struct msnap_snap *sn = (void *)rec;
+	struct msnap_tree ns = { MSNAP_TREE_NS, 0, { 0, 0 } };
+	struct msnap_inode in;
+	const void *val;
+	unsigned len;
+
+	ok(msnap_op_begin(pool, MSNAP_OP_BLOCKS));
+	ok(msnap_tree_get(pool, &pool->catalog, key, &val, &len));
+	memcpy(rec, val, len);
+	ns.root = msnap_ptr_load(sn->ns);
+	ok(msnap_inode_get(pool, &ns, ROOT, &in));
+	in.flags = put32(0);
+	ok(msnap_inode_put(pool, &ns, ROOT, &in, MSNAP_PUT_OLD));
+	in.nlink = put32(2);
+	in.size = put64(0);
+	ok(msnap_inode_put(pool, &ns, pool->next_ino++, &in, MSNAP_PUT_NEW));
+	sn->ns = msnap_ptr_store(ns.root);
+	sn->nr_inodes = put64(get64(sn->nr_inodes) + 1);
+	ok(msnap_tree_put(pool, &pool->catalog, key, rec, len, MSNAP_PUT_OLD));
+	ok(msnap_op_end(pool, 0));
+}
+
+START_TEST(chosen_entries_after_a_repair)
+{
+	uint64_t f, other, snap;
+
+	pool_make(16);
+	f = mk_file(ROOT, "f");
+	put_bytes(f, 0, 5000, 1);
+	snap = snap_file("s", ROOT, "f");
+	other = mk_file(ROOT, "other");
+	put_bytes(f, 0, 5000, 2);
+	repair_frame(snap);
+	pool_ok();
+	ok(msnap_rollback(pool, snap, ROOT, NULL, 0, no_cache, NULL));
+	must(has_bytes(msnap_live(f), 0, 5000, 1));
+	must(find(msnap_live(ROOT), "other") == other);
+	pool_ok();
+	ok(msnap_pool_close(pool));
+}
+END_TEST
+
 START_TEST(a_directory_full_of_new_things)
 {
 	uint64_t snap, new;
@@ -936,6 +985,7 @@ int main(void)
 	tcase_add_test(tc, a_file_of_another_type);
 	tcase_add_test(tc, refused);
 	tcase_add_test(tc, chosen_entries);
+	tcase_add_test(tc, chosen_entries_after_a_repair);
 	tcase_add_test(tc, a_directory_full_of_new_things);
 	tcase_add_test(tc, a_directory_moved_out);
 	tcase_add_test(tc, a_directory_turned_inside_out);
