@@ -530,6 +530,23 @@ void msnap_scrub_stat(struct msnap_scrub *scrub, struct msnap_scrub_stat *stat);
 /* What the pool's record says.  -ENOENT: there never was a scrub. */
 int msnap_scrub_last(struct msnap_pool *pool, struct msnap_scrub_stat *stat);
 
+/* ---- failing on request, for tests --------------------------------------- */
+
+enum msnap_inject {
+	MSNAP_INJECT_MEMORY = 1, /* an allocation by the engine, of any pool */
+	MSNAP_INJECT_SPACE = 2,	 /* one of blocks */
+	MSNAP_INJECT_DRAIN = 3,	 /* a wait for the media */
+	MSNAP_INJECT_POISON = 4,
+};
+
+/*
+ * The nth event of its kind from now on, by any thread, fails; 0: none does.  POISON:
+ * block @nth cannot be read or stored to any more, until the pool is closed.  *seen:
+ * how many events there were since the last call.  -EINVAL.  See inject.c.
+ */
+int msnap_inject(struct msnap_pool *pool, enum msnap_inject what, uint64_t nth,
+		 uint64_t *seen);
+
 /* ---- checking ---------------------------------------------------------- */
 
 struct msnap_check_result {

@@ -16,6 +16,7 @@
 #include "ctl-info.h"
 #include "ctl-long.h"
 #include "flush.h"
+#include "inject.h"
 #include "reply.h"
 #include "scrub.h"
 
@@ -236,6 +237,10 @@ void msnap_fs_ioctl(fuse_req_t req, uint64_t node, unsigned cmd, bool dir,
 	};
 	int err;
 
+	if (cmd == MSNAP_FS_IOC_INJECT) {
+		msnap_fs_inject_ioctl(req, in, in_size);
+		return;
+	}
 	if (!queued.what) {
 		msnap_fs_info_ioctl(req, node, cmd, dir, in, in_size, out_size);
 		return;

@@ -170,6 +170,8 @@ static enum msnap_fs_parsed set_option(struct msnap_fs_opts *opts,
 		opts->read_only = true;
 	else if (strcmp(opt, "rw") == 0)
 		opts->read_only = false;
+	else if (strcmp(opt, "inject") == 0)
+		opts->inject = true; /* not in --help */
 	else if (is_passed_on(opt))
 		return pass_on(opts, opt);
 	else if (*opt && !is_ignored(opt))

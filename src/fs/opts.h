@@ -24,6 +24,7 @@ struct msnap_fs_opts {
 	bool read_only;
 	bool foreground;
 	bool debug;
+	bool inject; /* for tests: see inject.h */
 	unsigned commit_s; /* seconds between commits */
 	char *kernel; /* mount options for libfuse, comma-separated; or NULL */
 };
