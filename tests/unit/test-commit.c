@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "cow/alloc.h"
 #include "cow/commit.h"
 
 #define NR_FILES 25
@@ -320,6 +321,45 @@ static void make_long_map(void)
 	must(pool->space_map.nr && pool->space_map.run[0].nr > 1);
 }
 
+static void punch_or_put(uint64_t ino)
+{
+	uint64_t fb = rnd(100), nr = 1 + rnd(4);
+
+	if (rnd(3))
+		ok(msnap_fallocate(pool, ino,
+				   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				   fb * BLK, nr * BLK));
+	else
+		put_bytes(ino, fb * BLK, nr * BLK, 1);
+}
+
+/* Without memory, blocks that became free stay out of use; not for the next one who
+ * opens the pool. */
+START_TEST(blocks_that_could_not_be_released)
+{
+	uint64_t file, view, i;
+	unsigned long failed = 0;
+
+	pool_make(12);
+	file = mk_file(ROOT, "f");
+	put_bytes(file, 0, 100 * BLK, 1);
+	for (i = 0; i < 2000; i++) {
+		punch_or_put(file);
+		msnap_alloc_fail(1);
+		ok(msnap_commit_now(pool));
+		failed += msnap_alloc_seen();
+		msnap_alloc_fail(0);
+	}
+	must(failed);
+	view = pool_view();
+	pool_reopen(0);
+	must(!log_lines);
+	must(pool_view() == view);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
 START_TEST(a_damaged_map_is_counted_anew)
 {
 	uint64_t view, i, off;
@@ -607,6 +647,7 @@ int main(void)
 	tcase_add_test(tc, nothing_to_commit);
 	tcase_add_loop_test(tc, the_saved_map_is_what_counting_gives, 1, 5);
 	tcase_add_test(tc, a_damaged_map_is_counted_anew);
+	tcase_add_test(tc, blocks_that_could_not_be_released);
 	tcase_add_test(tc, no_room_for_the_map);
 	tcase_add_loop_test(tc, changes_while_a_commit_fails, 0, 2);
 	tcase_add_test(tc, going_on_from_the_previous_root);

@@ -431,6 +431,8 @@ static void end_well(unsigned long n)
 	ok(msnap_pool_close(pool));
 	msnap_alloc_fail(0);
 	pool_open(0);
+	if (log_lines)
+		ck_abort_msg("failure %lu: no clean end: %s", n, log_last);
 	if (pool_view() != view)
 		ck_abort_msg("failure %lu: another pool after the end", n);
 	pool_ok();
