@@ -565,14 +565,14 @@ static int each_inode(struct msnap_names *n,
 		      int (*fn)(struct msnap_names *n, uint64_t ino))
 {
 	struct msnap_key at = { 0, 0 };
+	struct msnap_checking *c = n->c;
 	struct msnap_record r;
-	unsigned done = 0;
 	int err;
 
 	while (!(err = msnap_names_find(n->pool, n->ns, at, &r))) {
 		err = fn(n, r.key.hi);
-		if (!err && ++done % PROGRESS_INODES == 0)
-			err = msnap_check_progress(n->c, done, 0);
+		if (!err && ++c->inodes_done % PROGRESS_INODES == 0)
+			err = msnap_check_progress(c, c->inodes_done, c->inodes_all);
 		if (err)
 			return err;
 		at.hi = r.key.hi + 1;
@@ -592,6 +592,8 @@ static int check_top(struct msnap_names *n)
 		return 0;
 	return msnap_names_change(n, msnap_names_make_root, &n->top);
 }
+
+#define PASSES 4 /* over all inodes */
 
 static int check_passes(struct msnap_names *n)
 {
@@ -759,7 +761,8 @@ static uint64_t last_ino(struct msnap_pool *pool, struct msnap_ptr root)
 		       0 : msnap_cursor_key(&cur).hi;
 }
 
-/* Numbers that are given out next: first of all, as repairs give some out, too. */
+/* Numbers that are given out next: first of all, as repairs give some out, too.  And
+ * how many inodes there should be, for progress. */
 static int check_next_ino(struct msnap_checking *c)
 {
 	struct msnap_pool *pool = c->pool;
@@ -768,6 +771,8 @@ static int check_next_ino(struct msnap_checking *c)
 	struct msnap_record r;
 	int err = 0;
 
+	c->inodes_done = 0;
+	c->inodes_all = PASSES * pool->nr_inodes;
 	if (tree_whole(c, pool->ns.root.blk)) {
 		ino = last_ino(pool, pool->ns.root);
 		last = ino > last ? ino : last;
@@ -775,6 +780,7 @@ static int check_next_ino(struct msnap_checking *c)
 	while (!(err = msnap_names_find(pool, &pool->catalog, at, &r)) &&
 	       r.key.hi >> 56 == MSNAP_CAT_SNAP) {
 		if (tree_whole(c, get64(r.sn.ns.blk))) {
+			c->inodes_all += PASSES * get64(r.sn.nr_inodes);
 			ino = last_ino(pool, msnap_ptr_load(r.sn.ns));
 			last = ino > last ? ino : last;
 		}

@@ -25,6 +25,7 @@
 #include "csum.h"
 
 #define PROGRESS_NODES 256 /* between two reports */
+#define PROGRESS_EXTENTS 64
 
 /* Slots that a leaf has room for, were their values empty. */
 #define MAX_SLOTS (sizeof(((struct msnap_node *)0)->body) / 12)
@@ -40,6 +41,21 @@ static bool inside(const struct bounds *b, struct msnap_key key)
 {
 	return msnap_key_cmp(key, b->lo) >= 0 &&
 	       (b->open || msnap_key_cmp(key, b->hi) < 0);
+}
+
+/* ---- how far it is ------------------------------------------------------ */
+
+/* Child @i of @nr takes its share of its parent's part. */
+static void take_part(struct msnap_checking *c, const struct msnap_part *of, unsigned i,
+		      unsigned nr)
+{
+	c->part.len = of->len / nr;
+	c->part.at = of->at + c->part.len * i;
+}
+
+static int tell(struct msnap_checking *c)
+{
+	return msnap_check_progress(c, c->part.at, MSNAP_PART_ALL);
 }
 
 /* ---- lists, and what is known of nodes ------------------------------ */
@@ -282,7 +298,8 @@ static int check_extent(struct leaf *l, struct msnap_key key, struct msnap_exten
 	unsigned nr = get16(ex->nr);
 	int ret = 0;
 
-	c->res.nr_extents++;
+	if (++c->res.nr_extents % PROGRESS_EXTENTS == 0 && tell(c))
+		return -ECANCELED;
 	if (key.hi < l->ext_end)
 		*act = drop_it(l, key, "overlaps the extent before it");
 	else if (on_nodes(c, get64(ex->blk), nr))
@@ -578,6 +595,7 @@ static int rebuild_leaf(struct leaf *l)
 static int walk_leaf(struct leaf *l, struct msnap_ptr ptr, bool rebuild)
 {
 	unsigned i, nr = msnap_check_slots(l->n);
+	struct msnap_part part = l->c->part;
 	struct msnap_key last = { 0, 0 };
 	bool any = false;
 	int err = 0;
@@ -585,6 +603,7 @@ static int walk_leaf(struct leaf *l, struct msnap_ptr ptr, bool rebuild)
 	if (l->n->type == MSNAP_TREE_EXTENT)
 		l->ext_end = l->b.lo.hi;
 	for (i = 0; !err && i < nr; i++) {
+		take_part(l->c, &part, i, nr);
 		err = judge_slot(l, i, &any, &last);
 		rebuild |= l->act[i] != KEEP;
 	}
@@ -726,6 +745,7 @@ static int walk_children(struct msnap_checking *c, const struct msnap_node *n,
 			 const struct list *old, const struct bounds *b,
 			 struct msnap_walked *w, struct list *new)
 {
+	struct msnap_part part = c->part;
 	uint64_t ext_end = 0;
 	unsigned i;
 	int err = 0;
@@ -734,6 +754,7 @@ static int walk_children(struct msnap_checking *c, const struct msnap_node *n,
 		struct bounds sub = below(old, i, b, ext_end);
 		struct msnap_walked child;
 
+		take_part(c, &part, i, old->nr);
 		err = walk_node(c, n->type, old->e[i].ptr, n->level - 1, &sub,
 				&child);
 		if (!err)
@@ -850,7 +871,7 @@ static int walk_new(struct msnap_checking *c, unsigned type, struct msnap_ptr pt
 		return walk_gone(c, ptr, why, b, w);
 	w->level = n.level;
 	if (++c->res.nr_nodes % PROGRESS_NODES == 0) {
-		err = msnap_check_progress(c, c->res.nr_nodes, 0);
+		err = tell(c);
 		if (err)
 			return err;
 	}
@@ -943,6 +964,11 @@ static int walk_tree(struct msnap_checking *c, unsigned type, struct msnap_ptr *
 int msnap_check_tree(struct msnap_checking *c, unsigned type, const char *where,
 		     struct msnap_ptr *root, bool *whole)
 {
+	bool live = type == MSNAP_TREE_NS;
+
+	/* The snapshots hang in the catalog. */
+	c->part = (struct msnap_part){ live ? 0 : MSNAP_PART_ALL / 2,
+				       MSNAP_PART_ALL / 2 };
 	c->where = where;
 	return walk_tree(c, type, root, whole);
 }

@@ -107,31 +107,14 @@ int msnap_check_reset(struct msnap_checking *c)
 
 /* ---- the counts ----------------------------------------------------- */
 
-struct counting {
-	struct msnap_checking *c;
-	struct msnap_space *map;
-};
-
 static int count_used(void *arg, uint64_t blk, uint32_t nr, uint32_t count)
 {
-	struct counting *k = arg;
+	uint64_t *nr_blocks = arg;
 
 	(void)blk;
 	(void)count;
-	k->c->res.nr_blocks += nr;
+	*nr_blocks += nr;
 	return 0;
-}
-
-/* From @blk on, how many blocks up to @end have the same count in a map? */
-static uint64_t same_count(struct msnap_space *map, uint64_t blk, uint64_t end,
-			   uint32_t *count)
-{
-	uint64_t first = blk;
-
-	*count = msnap_space_count(map, blk);
-	while (++blk < end && msnap_space_count(map, blk) == *count)
-		;
-	return blk - first;
 }
 
 static void tell_run(struct msnap_checking *c, uint64_t blk, uint64_t nr,
@@ -147,40 +130,20 @@ static void tell_run(struct msnap_checking *c, uint64_t blk, uint64_t nr,
 				  "references, not %u", first, last, count, have);
 }
 
-/* Every run of the walk's map against the other. */
-static int compare_used(void *arg, uint64_t blk, uint32_t nr, uint32_t count)
+/* Every run of the walk's map against the other, and what only that one has.  Neither
+ * map is asked while the other's lock is held. */
+static void compare_counts(struct msnap_checking *c, struct msnap_space *map)
 {
-	struct counting *k = arg;
-	uint64_t end = blk + nr;
+	uint64_t blk = 0, end, nr;
+	uint32_t count, have;
 
-	while (blk < end) {
-		uint32_t have;
-		uint64_t same = same_count(k->map, blk, end, &have);
-
-		if (have != count)
-			tell_run(k->c, blk, same, count, have);
-		blk += same;
+	for (; blk < c->pool->nr_blocks; blk += nr) {
+		end = blk + msnap_space_run(c->counts, blk, c->pool->nr_blocks,
+					    &count);
+		nr = msnap_space_run(map, blk, end, &have);
+		if (count != have && (count || have != MSNAP_COUNT_PENDING))
+			tell_run(c, blk, nr, count, have);
 	}
-	return 0;
-}
-
-/* And what only the other one has. */
-static int compare_free(void *arg, uint64_t blk, uint32_t nr, uint32_t count)
-{
-	struct counting *k = arg;
-	uint64_t end = blk + nr;
-
-	if (count == MSNAP_COUNT_PENDING)
-		return 0;
-	while (blk < end) {
-		uint32_t counted;
-		uint64_t same = same_count(k->c->counts, blk, end, &counted);
-
-		if (!counted)
-			tell_run(k->c, blk, same, 0, count);
-		blk += same;
-	}
-	return 0;
 }
 
 /* Superblock, ring, backup, and the blocks of a saved map. */
@@ -200,18 +163,16 @@ static int mark_fixed(struct msnap_checking *c, const struct msnap_runs *chain)
 int msnap_check_counts(struct msnap_checking *c, struct msnap_space *map,
 		       const struct msnap_runs *chain)
 {
-	struct counting k = { c, map };
 	int err = mark_fixed(c, chain);
 
 	if (err)
 		return err;
 	msnap_space_settle(c->counts);
-	err = msnap_space_each(c->counts, count_used, &k);
+	err = msnap_space_each(c->counts, count_used, &c->res.nr_blocks);
 	/* A tree that cannot be read leaves its blocks uncounted. */
-	if (err || !map || c->damaged)
-		return err;
-	err = msnap_space_each(c->counts, compare_used, &k);
-	return err ? err : msnap_space_each(map, compare_free, &k);
+	if (!err && map && !c->damaged)
+		compare_counts(c, map);
+	return err;
 }
 
 /* ---- the call ------------------------------------------------------- */

@@ -43,6 +43,12 @@ struct msnap_walked {
 	unsigned nr;
 };
 
+/* A stretch of a walk, for progress. */
+struct msnap_part {
+	uint64_t at, len; /* of MSNAP_PART_ALL */
+};
+#define MSNAP_PART_ALL (1ull << 40)
+
 struct msnap_checking {
 	struct msnap_pool *pool;
 	unsigned flags; /* MSNAP_CHECK_* */
@@ -55,6 +61,8 @@ struct msnap_checking {
 			uint64_t total);
 	void *arg;
 	const char *what; /* is being done, for progress */
+	struct msnap_part part; /* of the walk: what is below where it is */
+	uint64_t inodes_done, inodes_all; /* visits, of the check of names */
 
 	struct msnap_check_result res;
 	uint64_t nr_answered; /* of its errors: are being repaired */
@@ -84,7 +92,7 @@ bool msnap_check_found(struct msnap_checking *c, bool safe, const char *fix,
 /* The same, where all there is to do about it is to say so. */
 void msnap_check_wrong(struct msnap_checking *c, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
-/* Tell how far it is.  -ECANCELED. */
+/* Tell how far it is, in trees or with names.  -ECANCELED. */
 int msnap_check_progress(struct msnap_checking *c, uint64_t done, uint64_t total);
 
 int msnap_check_init(struct msnap_checking *c);

@@ -35,6 +35,18 @@
 #pragma GCC diagnostic ignored "-Wclobbered"
 #endif
 
+/* The handler of the thread sanitizer, which calls ours, blocks all signals. */
+#if defined(__SANITIZE_THREAD__)
+#define MSNAP_GUARD_SAVES_MASK 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MSNAP_GUARD_SAVES_MASK 1
+#endif
+#endif
+#ifndef MSNAP_GUARD_SAVES_MASK
+#define MSNAP_GUARD_SAVES_MASK 0
+#endif
+
 struct msnap_guard {
 	sigjmp_buf env;
 	struct msnap_guard *outer;
@@ -59,7 +71,7 @@ extern __thread struct msnap_guard *msnap_guard_top
 		struct msnap_guard guard_;                         \
 		int guarded_;                                      \
 		guard_.outer = msnap_guard_top;                    \
-		if (sigsetjmp(guard_.env, 0) == 0) {               \
+		if (sigsetjmp(guard_.env, MSNAP_GUARD_SAVES_MASK) == 0) { \
 			msnap_guard_top = &guard_;                 \
 			atomic_signal_fence(memory_order_seq_cst); \
 			guarded_ = (call);                         \

@@ -180,7 +180,8 @@ static int look(struct fsck *f, struct msnap_ptr ns, struct msnap_ptr catalog)
 {
 	int err = msnap_check_reset(&f->c);
 
-	f->c.what = "Checking trees";
+	f->c.what = f->c.flags & MSNAP_CHECK_DATA ? "Checking trees and contents" :
+						    "Checking trees";
 	f->c.quiet = true;
 	if (!err)
 		err = msnap_check_scan(&f->c, ns, catalog, NULL);

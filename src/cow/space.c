@@ -1553,6 +1553,18 @@ uint32_t msnap_space_count(struct msnap_space *space, uint64_t blk)
 	return count;
 }
 
+uint64_t msnap_space_run(struct msnap_space *space, uint64_t blk, uint64_t end,
+			 uint32_t *count)
+{
+	uint64_t nr;
+
+	assert(blk < end && end <= space->nr_blocks);
+	pthread_mutex_lock(&space->lock);
+	nr = equal_from(space, blk, end, count);
+	pthread_mutex_unlock(&space->lock);
+	return nr;
+}
+
 /* ---- operations ---------------------------------------------------------- */
 
 int msnap_space_alloc(struct msnap_space *space,

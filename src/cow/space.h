@@ -47,6 +47,11 @@ void msnap_space_stat(struct msnap_space *space, struct msnap_space_stat *stat);
 /* Count of one block; PENDING is possible.  Out of range: 0. */
 uint32_t msnap_space_count(struct msnap_space *space, uint64_t blk);
 
+/* How many blocks from @blk on, at least 1, have the same count, up to @end, which is
+ * not beyond the pool's. */
+uint64_t msnap_space_run(struct msnap_space *space, uint64_t blk, uint64_t end,
+			 uint32_t *count);
+
 /* What an allocation is for decides where it goes. */
 enum msnap_space_use {
 	MSNAP_SPACE_NODE, /* single blocks, packed together */
