@@ -105,7 +105,7 @@ daemon()
 wait_gone()
 {
 	local i
-	for ((i = 0; i < 500; i++)); do
+	for ((i = 0; i < 3000; i++)); do
 		[ -n "$(daemon)" ] || return 0
 		sleep 0.02
 	done

@@ -40,9 +40,12 @@ static uint8_t *map_pool(void)
 	return base;
 }
 
+/* Valgrind drops a load that nobody uses. */
+static volatile int seen;
+
 static int load(const volatile uint8_t *p, int *out)
 {
-	*out = *p;
+	seen = *out = *p;
 	return 7;
 }
 
