@@ -2,5 +2,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # direct-btrfs.sh - direct mode, the pool on btrfs.
-exec "$(dirname "$0")/on-host" btrfs basic.sh snap.sh rollback.py tree.py cli.sh writers.py \
-	apps.py direct.py direct-cut.py direct-kill.py
+exec "$(dirname "$0")/on-host" btrfs basic.sh snap.sh rollback.py tree.py writers.py \
+	full.sh kept.py cp.sh direct.py direct-cut.py direct-kill.py

@@ -19,7 +19,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from mountlib import Mount, NO_SAFETY, clone, rollback, snap
+from mountlib import Mount, NO_SAFETY, clone, numbers, rollback, snap
 
 PAGE = 4096
 PAGES = 100
@@ -59,16 +59,17 @@ def store(path, said, i):
     fd = os.open(path, os.O_RDWR)
     mem = mmap.mmap(fd, SIZE)
     os.close(fd)
-    n, = struct.unpack_from("Q", mem, SIZE - 8)
+    first, last, tell = numbers(mem), numbers(mem, SIZE - 8), numbers(said)
+    n = last[0]
     while True:
         n += 1
         for page in range(PAGES):
-            struct.pack_into("Q", mem, page * PAGE, n)
-        struct.pack_into("Q", mem, SIZE - 8, n)
-        struct.pack_into("Q", said, 8 * i, n)
+            first[page * PAGE // 8] = n
+        last[0] = n
+        tell[i] = n
         if n % 10 == 0:
             mem.flush()
-            struct.pack_into("Q", said, 256 + 8 * i, n)
+            tell[32 + i] = n
 
 
 def open_and_close(m, i):

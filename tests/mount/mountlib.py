@@ -36,6 +36,15 @@ REPLACE = 1
 RECURSIVE = 2
 
 
+def numbers(mem, off=0):
+    """64-bit numbers in shared memory, each stored at once.
+
+    (struct.pack_into() clears the place first: whoever looks then sees 0.)
+    """
+    part = memoryview(mem)[off:]
+    return part[:len(part) // 8 * 8].cast("Q")
+
+
 def open_dir(path):
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 

@@ -24,7 +24,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from mountlib import Mount, clone, snap
+from mountlib import Mount, clone, numbers, snap
 
 NR_WRITERS = 3
 PAGES = 64
@@ -36,22 +36,24 @@ def write_mapped(path, said, i):
     fd = os.open(path, os.O_RDWR)
     mem = mmap.mmap(fd, PAGES * PAGE)
     os.close(fd)
+    place, tell = numbers(mem), numbers(said)
     n = 0
     while True:
         n += 1
         for page in range(PAGES):
-            struct.pack_into("Q", mem, page * PAGE + 8 * (n % 3), n)
-        struct.pack_into("Q", said, 8 * i, n)
+            place[page * PAGE // 8 + n % 3] = n
+        tell[i] = n
 
 
 def write_calls(path, said, i):
     fd = os.open(path, os.O_RDWR)
+    tell = numbers(said)
     n = 0
     while True:
         n += 1
         for page in range(PAGES):
             os.pwrite(fd, struct.pack("Q", n), page * PAGE + 8 * (n % 3))
-        struct.pack_into("Q", said, 8 * i, n)
+        tell[i] = n
 
 
 def places(path):
