@@ -5,8 +5,10 @@
 #include <string.h>
 #include <syslog.h>
 
+#include "commit.h"
 #include "fill.h"
 #include "tree.h"
+#include "trim.h"
 
 static void deadline(struct timespec *at, unsigned ms)
 {
@@ -60,6 +62,19 @@ static void fill_all(struct msnap_pool *pool)
 	}
 }
 
+/* When nothing more happens, what the last commit freed would stay pending. */
+static void commit_and_trim(struct msnap_pool *pool)
+{
+	uint64_t last;
+
+	do {
+		last = atomic_load(&pool->durable_gen);
+		msnap_commit(pool);
+		if (pool->trim && atomic_load(&pool->durable_gen) == last)
+			msnap_commit_idle(pool);
+	} while (msnap_trim_run(pool) && !pool->bg_stop && !pool->bg_kicked);
+}
+
 /* bg_lock held; dropped while working. */
 static void work(struct msnap_pool *pool, bool kicked)
 {
@@ -70,7 +85,7 @@ static void work(struct msnap_pool *pool, bool kicked)
 		drop_all(pool);
 		fill_all(pool);
 	} else if (!pool->read_only) {
-		msnap_commit(pool);
+		commit_and_trim(pool);
 	}
 	pthread_mutex_lock(&pool->bg_lock);
 	pool->bg_busy = false;

@@ -8,6 +8,7 @@
 
 #include "break.h"
 #include "csum.h"
+#include "trim.h"
 #include "txn.h"
 
 /* Readers copy a few MiB at most: waiting for them is short. */
@@ -105,6 +106,7 @@ static void release_freed(struct msnap_pool *pool, uint64_t gen)
 	for (i = 0; i < pool->last_freed.nr; i++) {
 		struct msnap_run *r = &pool->last_freed.run[i];
 
+		msnap_trim_freed(pool, r->blk, r->nr);
 		for (; r->nr > UINT32_MAX / 2; r->nr -= UINT32_MAX / 2) {
 			msnap_space_release(pool->space, r->blk, UINT32_MAX / 2);
 			r->blk += UINT32_MAX / 2;
@@ -188,6 +190,18 @@ int msnap_commit_now(struct msnap_pool *pool)
 	err = commit_run(pool, true);
 	pthread_mutex_unlock(&pool->commit_lock);
 	return err;
+}
+
+void msnap_commit_idle(struct msnap_pool *pool)
+{
+	bool any;
+
+	pthread_mutex_lock(&pool->commit_lock);
+	any = pool->last_freed.nr && !pool->read_only;
+	/* An error is in the log. */
+	if (any)
+		commit_run(pool, true);
+	pthread_mutex_unlock(&pool->commit_lock);
 }
 
 int msnap_commit_reclaim(struct msnap_pool *pool)

@@ -22,6 +22,9 @@
 
 /* Commit even when nothing changed. */
 int msnap_commit_now(struct msnap_pool *pool);
+/* Commit when blocks that the last commit freed would become free; failures are in the
+ * log. */
+void msnap_commit_idle(struct msnap_pool *pool);
 /* Commit until no block is pending, for want of space.  No lock may be held. */
 int msnap_commit_reclaim(struct msnap_pool *pool);
 /* The commits that a clean end takes: nothing pending, map saved, root CLEAN. */

@@ -17,6 +17,7 @@
 #include "background.h"
 #include "csum.h"
 #include "file.h"
+#include "trim.h"
 
 #define CSUM_AT_ONCE (16u << 20) /* bytes */
 
@@ -46,9 +47,12 @@ static void give_back(struct importing *im, size_t from)
 {
 	size_t i;
 
-	for (i = from; i < im->blocks.nr; i++)
+	for (i = from; i < im->blocks.nr; i++) {
 		msnap_data_unalloc(im->pool, im->blocks.run[i].blk,
 				   im->blocks.run[i].nr);
+		msnap_trim_freed(im->pool, im->blocks.run[i].blk,
+				 im->blocks.run[i].nr);
+	}
 }
 
 /* One run of blocks for what begins at file block @fb. */
@@ -62,7 +66,7 @@ static int take_run(struct importing *im, uint64_t fb, uint64_t end, uint32_t *n
 	want.nr = end - fb < MSNAP_EXT_MAX_PLAIN ? end - fb : MSNAP_EXT_MAX_PLAIN;
 	err = msnap_runs_reserve(&im->blocks, 1);
 	if (!err)
-		err = msnap_data_alloc(im->pool, &want, &blk, nr);
+		err = msnap_data_alloc_shared(im->pool, &want, &blk, nr);
 	if (err)
 		return err;
 	/* Not msnap_runs_add(): a run stays with its piece. */

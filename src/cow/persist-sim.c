@@ -42,6 +42,7 @@ struct sim {
 	uint64_t nr_words; /* of marks */
 	struct msnap_sim_hooks hooks;
 	unsigned fail_in; /* drains until one fails; 0: none will */
+	bool is_short;	  /* what msnap_mem_is_short() says */
 };
 
 static struct sim *to_sim(struct msnap_mem *mem)
@@ -118,13 +119,34 @@ static void sim_copy(struct msnap_mem *mem, uint64_t off, const void *src,
 	pthread_mutex_unlock(&sim->lock);
 }
 
-/* Neither has anything to do: the simulated memory is all there. */
+/* The simulated memory is all there. */
 static int sim_no_space_needed(struct msnap_mem *mem, uint64_t off, uint64_t len)
 {
 	(void)mem;
 	(void)off;
 	(void)len;
 	return 0;
+}
+
+/* What is punched may read as anything; here, as what nobody wrote, at once. */
+static int sim_punch(struct msnap_mem *mem, uint64_t off, uint64_t len)
+{
+	struct sim *sim = to_sim(mem);
+
+	if (!mem->sparse)
+		return 0;
+	assert(off <= mem->size && len <= mem->size - off);
+	pthread_mutex_lock(&sim->lock);
+	memset(mem->base + off, MSNAP_SIM_PUNCHED, len);
+	memset(sim->media + off, MSNAP_SIM_PUNCHED, len);
+	memset(sim->staged + off, MSNAP_SIM_PUNCHED, len);
+	pthread_mutex_unlock(&sim->lock);
+	return 0;
+}
+
+static bool sim_is_short(struct msnap_mem *mem)
+{
+	return to_sim(mem)->is_short;
 }
 
 static void unmap_image(uint8_t *image, uint64_t size)
@@ -150,7 +172,8 @@ static const struct msnap_mem_ops sim_ops = {
 	.drain = sim_drain,
 	.copy = sim_copy,
 	.reserve = sim_no_space_needed,
-	.punch = sim_no_space_needed,
+	.punch = sim_punch,
+	.is_short = sim_is_short,
 	.close = sim_close,
 };
 
@@ -205,6 +228,12 @@ int msnap_sim_new(uint64_t size, enum msnap_sim_kind kind, struct msnap_mem **me
 	}
 	*mem = &sim->mem;
 	return 0;
+}
+
+void msnap_sim_sparse(struct msnap_mem *mem, bool is_short)
+{
+	mem->sparse = true;
+	to_sim(mem)->is_short = is_short;
 }
 
 void msnap_sim_hooks(struct msnap_mem *mem, const struct msnap_sim_hooks *hooks)

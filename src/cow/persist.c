@@ -18,12 +18,17 @@
  * were stored to but not yet flushed, from then on flush makes dirty what it
  * notes.  A drain that returns 0 has written what it says it has.
  *
- * Space below a sparse file is allocated and given back in aligned chunks of
- * 2 MiB, ahead of the stores, with a bit in memory for every chunk that is known
- * to be whole.  Nothing less is safe: the page cache works in large folios, and
- * the first store to one needs blocks below all of it (measured on ext4 and XFS:
- * with room for only some of them, a store to those that are there is SIGBUS).
- * 2 MiB is the largest that a folio gets.
+ * Space below a sparse file is allocated in aligned chunks of 2 MiB, ahead of the
+ * stores, with a bit in memory for every chunk that is known to be whole.  Nothing
+ * less is safe: the page cache works in large folios, and the first store to one
+ * needs blocks below all of it (measured on ext4 and XFS: with room for only some of
+ * them, a store to those that are there is SIGBUS).  2 MiB is the largest that a folio
+ * gets.  Space is given back by the block; what is left of the chunk is not whole
+ * then, and the next store is preceded by an allocation of what is missing.  Chunks
+ * that are stored to without asking (nodes at a commit) are held: all or nothing.
+ *
+ * On a full XFS, fallocate() of a range that has all its blocks fails as well (it
+ * sets aside blocks first): then the file's map says whether they are there.
  */
 #include "persist.h"
 
@@ -32,6 +37,7 @@
 #include <fcntl.h>
 #include <libpmem2.h>
 #include <linux/falloc.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -43,6 +49,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,7 +57,8 @@
 #include "format.h"
 
 #define UNIT ((uint64_t)MSNAP_BLOCK_SIZE) /* what flushed pages are rounded to */
-#define CHUNK (2ull << 20)		  /* what space comes and goes by */
+#define CHUNK MSNAP_MEM_CHUNK
+#define SHORT_PART 8 /* less than this part of the filesystem is free: short */
 #define MIN_SIZE (MSNAP_MIN_BLOCKS * MSNAP_BLOCK_SIZE)
 #define NR_DIRTY 64
 #define LOCK_POLL_MS 10
@@ -81,6 +89,7 @@ struct file_mem {
 	 * space_lock; whoever owns a range may look without it, as nobody
 	 * else may punch that range. */
 	_Atomic uint64_t *reserved;
+	_Atomic uint64_t *held; /* a bit for each chunk: see msnap_mem_hold() */
 	atomic_bool cannot_reserve; /* the filesystem does not know how to */
 	atomic_bool cannot_punch;
 };
@@ -273,6 +282,88 @@ static int allocate(int fd, int mode, uint64_t start, uint64_t end)
 	return res ? -errno : 0;
 }
 
+typedef int extent_fn(void *arg, const struct fiemap_extent *extent);
+
+#define EXTENTS_AT_ONCE 128
+
+/* What is allocated in [pos, end) of the file, ascending. */
+static int each_extent(int fd, uint64_t pos, uint64_t end, extent_fn *cb, void *arg)
+{
+	union {
+		struct fiemap map;
+		char room[sizeof(struct fiemap) +
+			  EXTENTS_AT_ONCE * sizeof(struct fiemap_extent)];
+	} all;
+	const struct fiemap_extent *e;
+	int err = 0;
+
+	while (!err && pos < end) {
+		all.map = (struct fiemap){ .fm_start = pos, .fm_length = end - pos,
+					   .fm_extent_count = EXTENTS_AT_ONCE };
+		if (ioctl(fd, FS_IOC_FIEMAP, &all))
+			return -errno;
+		if (!all.map.fm_mapped_extents)
+			break;
+		for (unsigned i = 0; !err && i < all.map.fm_mapped_extents; i++) {
+			e = &all.map.fm_extents[i];
+			err = cb(arg, e);
+			pos = e->fe_logical + e->fe_length;
+			if (e->fe_flags & FIEMAP_EXTENT_LAST)
+				end = pos;
+		}
+	}
+	return err;
+}
+
+/* A stretch that has blocks of its own, without a gap. */
+struct stretch {
+	struct file_mem *fm;
+	uint64_t start, end;
+	void (*cb)(void *arg, uint64_t off, uint64_t len);
+	void *arg;
+};
+
+/* Called with space_lock held. */
+static void note_whole(struct stretch *s)
+{
+	uint64_t end = s->end == s->fm->mem.size ? s->end + CHUNK - 1 : s->end;
+
+	for (uint64_t c = (s->start + CHUNK - 1) / CHUNK; (c + 1) * CHUNK <= end; c++)
+		atomic_fetch_or(&s->fm->reserved[c / 64], 1ull << (c % 64));
+}
+
+/* Blocks that others share move when they are stored to: as if they were not there. */
+static int add_extent(void *arg, const struct fiemap_extent *e)
+{
+	struct stretch *s = arg;
+
+	if (s->cb)
+		s->cb(s->arg, e->fe_logical, e->fe_length);
+	if (e->fe_logical != s->end || e->fe_flags & FIEMAP_EXTENT_SHARED) {
+		note_whole(s);
+		s->start = s->end = e->fe_logical;
+	}
+	if (e->fe_flags & FIEMAP_EXTENT_SHARED)
+		s->start = s->end = e->fe_logical + e->fe_length;
+	else
+		s->end = e->fe_logical + e->fe_length;
+	if (s->end > s->fm->mem.size)
+		s->end = s->fm->mem.size;
+	return 0;
+}
+
+/* Called with space_lock held. */
+static int find_whole(struct file_mem *fm, uint64_t start, uint64_t end,
+		      void (*cb)(void *arg, uint64_t off, uint64_t len), void *arg)
+{
+	struct stretch s = { fm, start, start, cb, arg };
+	int err = each_extent(fm->mem.fd, start, end, add_extent, &s);
+
+	if (!err)
+		note_whole(&s);
+	return err;
+}
+
 /* Called with space_lock held. */
 static int reserve_chunk(struct file_mem *fm, uint64_t chunk)
 {
@@ -285,7 +376,10 @@ static int reserve_chunk(struct file_mem *fm, uint64_t chunk)
 	err = allocate(fm->mem.fd, 0, start, end);
 	if (!err)
 		atomic_fetch_or(&fm->reserved[chunk / 64], 1ull << (chunk % 64));
-	return err == -EDQUOT ? -ENOSPC : err;
+	if (err != -ENOSPC && err != -EDQUOT)
+		return err;
+	find_whole(fm, start, end, NULL, NULL);
+	return is_reserved(fm, chunk) ? 0 : -ENOSPC;
 }
 
 static int reserve_slowly(struct file_mem *fm, uint64_t chunk)
@@ -324,21 +418,45 @@ static int file_reserve(struct msnap_mem *mem, uint64_t off, uint64_t len)
 /* Called with space_lock held. */
 static void forget_chunks(struct file_mem *fm, struct range r)
 {
-	for (uint64_t c = r.start / CHUNK; c * CHUNK < r.end; c++)
-		atomic_fetch_and(&fm->reserved[c / 64], ~(1ull << (c % 64)));
+	for (uint64_t c = r.start / CHUNK; c * CHUNK < r.end; c++) {
+		uint64_t others = ~(1ull << (c % 64));
+
+		atomic_fetch_and(&fm->reserved[c / 64], others);
+		if (c * CHUNK >= r.start && (c + 1) * CHUNK <= r.end)
+			atomic_fetch_and(&fm->held[c / 64], others);
+	}
+}
+
+static bool is_held(const struct file_mem *fm, uint64_t chunk)
+{
+	return atomic_load(&fm->held[chunk / 64]) >> (chunk % 64) & 1;
+}
+
+/* Without the ends that lie in chunks of which less than all would go, and may not. */
+static struct range spare_held(const struct file_mem *fm, struct range r)
+{
+	uint64_t up = (r.start + CHUNK - 1) & ~(CHUNK - 1), down = r.end & ~(CHUNK - 1);
+
+	if (r.start % CHUNK && is_held(fm, r.start / CHUNK))
+		r.start = up;
+	if (r.end % CHUNK && is_held(fm, r.end / CHUNK) && r.end > r.start)
+		r.end = down;
+	return r;
 }
 
 static int file_punch(struct msnap_mem *mem, uint64_t off, uint64_t len)
 {
 	struct file_mem *fm = to_file(mem);
-	struct range r = { (off + CHUNK - 1) & ~(CHUNK - 1),
-			   (off + len) & ~(CHUNK - 1) };
+	struct range r = { (off + UNIT - 1) & ~(UNIT - 1), (off + len) & ~(UNIT - 1) };
 	int err;
 
 	assert(off <= mem->size && len <= mem->size - off);
 	if (mem->read_only)
 		return -EROFS;
-	if (mem->device || r.start >= r.end || atomic_load(&fm->cannot_punch))
+	if (mem->device || atomic_load(&fm->cannot_punch))
+		return 0;
+	r = spare_held(fm, r);
+	if (r.start >= r.end)
 		return 0;
 	pthread_mutex_lock(&fm->space_lock);
 	err = allocate(mem->fd, FALLOC_FL_PUNCH_HOLE, r.start, r.end);
@@ -349,6 +467,51 @@ static int file_punch(struct msnap_mem *mem, uint64_t off, uint64_t len)
 		return err;
 	atomic_store(&fm->cannot_punch, true);
 	return 0;
+}
+
+static void file_hold(struct msnap_mem *mem, uint64_t off)
+{
+	struct file_mem *fm = to_file(mem);
+	uint64_t c = off / CHUNK;
+
+	if (!is_held(fm, c))
+		atomic_fetch_or(&fm->held[c / 64], 1ull << (c % 64));
+}
+
+static int file_next_whole(struct msnap_mem *mem, uint64_t chunk, uint64_t *found)
+{
+	struct file_mem *fm = to_file(mem);
+	uint64_t nr = (mem->size + CHUNK - 1) / CHUNK;
+
+	for (; chunk < nr; chunk++) {
+		if (chunk % 64 == 0 && !atomic_load(&fm->reserved[chunk / 64])) {
+			chunk += 63;
+		} else if (is_reserved(fm, chunk)) {
+			*found = chunk;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+static bool file_is_short(struct msnap_mem *mem)
+{
+	struct statvfs st;
+
+	return !fstatvfs(mem->fd, &st) &&
+	       st.f_bavail < st.f_blocks / SHORT_PART;
+}
+
+static int file_survey(struct msnap_mem *mem,
+		       void (*cb)(void *arg, uint64_t off, uint64_t len), void *arg)
+{
+	struct file_mem *fm = to_file(mem);
+	int err;
+
+	pthread_mutex_lock(&fm->space_lock);
+	err = find_whole(fm, 0, mem->size, cb, arg);
+	pthread_mutex_unlock(&fm->space_lock);
+	return err;
 }
 
 /* ---- sharing with files beside the pool ------------------------------------ */
@@ -386,6 +549,7 @@ static void file_close(struct msnap_mem *mem)
 		close(mem->fd); /* and the lock goes */
 	pthread_mutex_destroy(&fm->space_lock);
 	free(fm->reserved);
+	free(fm->held);
 	free(fm);
 }
 
@@ -395,6 +559,10 @@ static const struct msnap_mem_ops lines_ops = {
 	.copy = lines_copy,
 	.reserve = file_reserve,
 	.punch = file_punch,
+	.hold = file_hold,
+	.next_whole = file_next_whole,
+	.is_short = file_is_short,
+	.survey = file_survey,
 	.share = file_share,
 	.close = file_close,
 };
@@ -405,6 +573,10 @@ static const struct msnap_mem_ops pages_ops = {
 	.copy = pages_copy,
 	.reserve = file_reserve,
 	.punch = file_punch,
+	.hold = file_hold,
+	.next_whole = file_next_whole,
+	.is_short = file_is_short,
+	.survey = file_survey,
 	.share = file_share,
 	.close = file_close,
 };
@@ -598,8 +770,10 @@ static int alloc_reserved(struct file_mem *fm)
 
 	if (fm->mem.device || fm->mem.read_only)
 		return 0;
+	fm->mem.sparse = true;
 	fm->reserved = calloc((nr_chunks + 63) / 64, sizeof(*fm->reserved));
-	return fm->reserved ? 0 : -ENOMEM;
+	fm->held = calloc((nr_chunks + 63) / 64, sizeof(*fm->held));
+	return fm->reserved && fm->held ? 0 : -ENOMEM;
 }
 
 /* The size is looked at under the lock: mkfs may be changing it. */

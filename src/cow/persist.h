@@ -38,6 +38,12 @@ struct msnap_mem_ops {
 	int (*punch)(struct msnap_mem *mem, uint64_t off, uint64_t len);
 	int (*share)(struct msnap_mem *mem, uint64_t off, int fd,
 		     uint64_t src_off, uint64_t len);
+	/* NULL where there is nothing to give back. */
+	void (*hold)(struct msnap_mem *mem, uint64_t off);
+	int (*next_whole)(struct msnap_mem *mem, uint64_t chunk, uint64_t *found);
+	bool (*is_short)(struct msnap_mem *mem);
+	int (*survey)(struct msnap_mem *mem,
+		      void (*cb)(void *arg, uint64_t off, uint64_t len), void *arg);
 	void (*close)(struct msnap_mem *mem);
 };
 
@@ -49,6 +55,7 @@ struct msnap_mem {
 	int fd;	       /* of the file or device; -1: none */
 	bool device;
 	bool read_only;
+	bool sparse; /* a file that need not have space below all of it */
 	/* copy() leaves nothing to flush: byte-addressable memory. */
 	bool copy_is_durable;
 	const char *granularity; /* "byte", "cache line", "page" */
@@ -101,15 +108,51 @@ static inline int msnap_mem_reserve(struct msnap_mem *mem, uint64_t off,
 	return mem->ops->reserve(mem, off, len);
 }
 
+/* What space below a sparse file comes by, in bytes. */
+#define MSNAP_MEM_CHUNK (2ull << 20)
+
 /*
- * Give the space below the range back, as far as it has whole aligned chunks of
- * 2 MiB; they read as zeros or as what they were.  Nobody may use the range
- * meanwhile, nor afterwards without msnap_mem_reserve().
+ * Give the space below the range, whole blocks, back to the filesystem; it reads as
+ * zeros or as what it was.  Nobody may use the range meanwhile, nor afterwards without
+ * msnap_mem_reserve(): nor may others of its chunks be stored to without it, but for
+ * chunks that are held, of which less than all is left alone.
  */
 static inline int msnap_mem_punch(struct msnap_mem *mem, uint64_t off,
 				  uint64_t len)
 {
 	return mem->ops->punch(mem, off, len);
+}
+
+/* The chunk at @off goes as a whole or stays: it will be stored to at any time. */
+static inline void msnap_mem_hold(struct msnap_mem *mem, uint64_t off)
+{
+	if (mem->sparse && mem->ops->hold)
+		mem->ops->hold(mem, off);
+}
+
+/* The first chunk from @chunk on that is known to have all its space; -ENOENT. */
+static inline int msnap_mem_next_whole(struct msnap_mem *mem, uint64_t chunk,
+				       uint64_t *found)
+{
+	return mem->sparse && mem->ops->next_whole ?
+		       mem->ops->next_whole(mem, chunk, found) : -ENOENT;
+}
+
+/* Is the filesystem below nearly full? */
+static inline bool msnap_mem_is_short(struct msnap_mem *mem)
+{
+	return mem->sparse && mem->ops->is_short && mem->ops->is_short(mem);
+}
+
+/*
+ * Find out what has space below: @cb for each such range, whole chunks become known.
+ * -errno: it cannot be told.
+ */
+static inline int msnap_mem_survey(struct msnap_mem *mem,
+				   void (*cb)(void *arg, uint64_t off, uint64_t len),
+				   void *arg)
+{
+	return mem->sparse && mem->ops->survey ? mem->ops->survey(mem, cb, arg) : 0;
 }
 
 /*
@@ -146,6 +189,10 @@ struct msnap_sim_hooks {
 int msnap_sim_new(uint64_t size, enum msnap_sim_kind kind,
 		  struct msnap_mem **mem);
 void msnap_sim_hooks(struct msnap_mem *mem, const struct msnap_sim_hooks *hooks);
+/* As a sparse file, before the pool is opened: what is punched then holds
+ * MSNAP_SIM_PUNCHED in both images. */
+void msnap_sim_sparse(struct msnap_mem *mem, bool is_short);
+#define MSNAP_SIM_PUNCHED 0xdb
 /* The image as the media have it; @mem's own memory. */
 uint8_t *msnap_sim_media(struct msnap_mem *mem);
 /* The CPU's image becomes the media's: what a reboot does. */

@@ -16,6 +16,7 @@
 #include "commit.h"
 #include "inode.h"
 #include "tree.h"
+#include "trim.h"
 
 #define DEFAULT_COMMIT_MS 5000
 #define NR_SPARE_MAX 64
@@ -75,6 +76,7 @@ static void free_txn(struct msnap_txn *txn)
 
 static void pool_free(struct msnap_pool *pool)
 {
+	msnap_trim_free(pool);
 	msnap_space_free(pool->space);
 	free_ok(pool->node_ok, pool->nr_ok_chunks);
 	free_ok(pool->data_ok, pool->nr_ok_chunks);
@@ -127,6 +129,8 @@ static void init_locks(struct msnap_pool *pool)
 
 static int init_memory(struct msnap_pool *pool, const char *name)
 {
+	int err;
+
 	pool->nr_ok_chunks = pool->nr_blocks / MSNAP_VERIFIED_CHUNK + 1;
 	pool->node_ok = msnap_calloc(pool->nr_ok_chunks, sizeof(*pool->node_ok));
 	pool->data_ok = msnap_calloc(pool->nr_ok_chunks, sizeof(*pool->data_ok));
@@ -135,7 +139,8 @@ static int init_memory(struct msnap_pool *pool, const char *name)
 	if (!pool->node_ok || !pool->data_ok || !pool->spare || !pool->path)
 		return -ENOMEM;
 	strcpy(pool->path, name);
-	return msnap_space_new(pool->nr_blocks, &pool->space);
+	err = msnap_space_new(pool->nr_blocks, &pool->space);
+	return err ? err : pool->read_only ? 0 : msnap_trim_new(pool);
 }
 
 /* One block in 64, between 64 blocks and 64 MiB: enough for the paths that

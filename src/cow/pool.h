@@ -109,6 +109,7 @@ struct msnap_pool {
 	size_t nr_spare;
 
 	struct msnap_space *space;
+	struct msnap_trim *trim; /* NULL: nothing to give back below */
 
 	/* Pins: readers that began in generation g count in slot g % 4. */
 	atomic_uint readers[MSNAP_READER_SLOTS];

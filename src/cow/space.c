@@ -1592,6 +1592,48 @@ int msnap_space_alloc(struct msnap_space *space,
 	return 0;
 }
 
+/* Where the first free run of @min blocks in [at, end) begins; NONE. */
+static uint64_t first_free(struct msnap_space *space, uint64_t at, uint64_t end,
+			   uint32_t min, uint32_t *nr)
+{
+	while (at < end) {
+		uint32_t count = 0;
+		uint64_t len = equal_from(space, at, end, &count);
+
+		if (!count && len >= min) {
+			*nr = (uint32_t)min_u64(len, UINT32_MAX / 2);
+			return at;
+		}
+		at += len;
+	}
+	return NONE;
+}
+
+int msnap_space_take(struct msnap_space *space, uint64_t from, uint64_t end,
+		     uint32_t min, uint32_t max, uint64_t *blk, uint32_t *nr)
+{
+	static const struct how how = { .change = CHANGE_INC,
+					.runs_limit = RUNS_MAX };
+	uint64_t at;
+	uint32_t got;
+	int err = -ENOSPC;
+
+	assert(min && max >= min);
+	pthread_mutex_lock(&space->lock);
+	at = first_free(space, from, min_u64(end, space->nr_blocks), min, &got);
+	if (at != NONE) {
+		count_change(space);
+		got = got < max ? got : max;
+		err = reserve_and_change(space, at, got, &how);
+	}
+	pthread_mutex_unlock(&space->lock);
+	if (err)
+		return err;
+	*blk = at;
+	*nr = got;
+	return 0;
+}
+
 void msnap_space_fail_alloc(struct msnap_space *space, unsigned long nth)
 {
 	pthread_mutex_lock(&space->lock);

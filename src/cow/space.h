@@ -88,7 +88,13 @@ int msnap_space_alloc(struct msnap_space *space,
  * And how many there were since. */
 void msnap_space_fail_alloc(struct msnap_space *space, unsigned long nth);
 unsigned long msnap_space_allocs(struct msnap_space *space);
-/* Give back what alloc returned and nobody has seen: free at once. */
+/*
+ * The same for a place: the first free run of at least @min blocks in [from, end), at
+ * most @max of it.  -ENOSPC: there is none; -ENOMEM.
+ */
+int msnap_space_take(struct msnap_space *space, uint64_t from, uint64_t end,
+		     uint32_t min, uint32_t max, uint64_t *blk, uint32_t *nr);
+/* Give back what these two returned and nobody has seen: free at once. */
 void msnap_space_undo_alloc(struct msnap_space *space, uint64_t blk, uint32_t nr);
 
 /*

@@ -334,6 +334,39 @@ int msnap_op_touch(struct msnap_pool *pool, uint64_t blk)
 	return 0;
 }
 
+/*
+ * The filesystem below is full, and blocks that are free have no space there: others
+ * have.  At most as many as wanted, from one chunk.  -ENOSPC.
+ */
+static int alloc_whole(struct msnap_pool *pool, uint32_t want, uint64_t *blk,
+		       uint32_t *nr)
+{
+	uint64_t chunk = 0, first;
+	int err = -ENOSPC;
+
+	while (err == -ENOSPC && !msnap_mem_next_whole(pool->mem, chunk, &chunk)) {
+		first = chunk++ * MSNAP_SPACE_CHUNK;
+		err = msnap_space_take(pool->space, first, first + MSNAP_SPACE_CHUNK,
+				       1, want, blk, nr);
+	}
+	return err;
+}
+
+/* Blocks that can be stored to. */
+static int alloc_reserved(struct msnap_pool *pool, const struct msnap_space_want *want,
+			  uint64_t *blk, uint32_t *nr)
+{
+	int err = msnap_space_alloc(pool->space, want, blk, nr);
+
+	if (err)
+		return err;
+	err = msnap_mem_reserve(pool->mem, *blk << MSNAP_BLOCK_SHIFT,
+				(uint64_t)*nr << MSNAP_BLOCK_SHIFT);
+	if (err)
+		msnap_space_undo_alloc(pool->space, *blk, *nr);
+	return err == -ENOSPC ? alloc_whole(pool, want->nr, blk, nr) : err;
+}
+
 /* One block for a node; the reserve only where the operation may. */
 static int alloc_node_blk(struct msnap_pool *pool, uint64_t *blk)
 {
@@ -343,17 +376,17 @@ static int alloc_node_blk(struct msnap_pool *pool, uint64_t *blk)
 
 	if (!room_for(pool, 1, pool->op.use_reserve ? 0 : pool->nr_reserve))
 		return -ENOSPC;
-	err = msnap_space_alloc(pool->space, &want, blk, &nr);
+	err = alloc_reserved(pool, &want, blk, &nr);
 	if (err)
 		return err;
-	err = msnap_mem_reserve(pool->mem, *blk << MSNAP_BLOCK_SHIFT,
-				MSNAP_BLOCK_SIZE);
+	/* Nodes are stored to until their commit. */
+	msnap_mem_hold(pool->mem, *blk << MSNAP_BLOCK_SHIFT);
 	/* Without its bit the node would be verified before it has a checksum. */
-	if (!err && !ok_chunk(pool->node_ok, *blk / MSNAP_VERIFIED_CHUNK))
-		err = -ENOMEM;
-	if (err)
+	if (!ok_chunk(pool->node_ok, *blk / MSNAP_VERIFIED_CHUNK)) {
 		msnap_space_undo_alloc(pool->space, *blk, 1);
-	return err;
+		return -ENOMEM;
+	}
+	return 0;
 }
 
 int msnap_op_new_node(struct msnap_pool *pool, uint64_t *blk)
@@ -434,21 +467,18 @@ int msnap_op_adopt(struct msnap_pool *pool, uint64_t blk, uint32_t nr)
 
 static int data_alloc(struct msnap_pool *pool,
 		      const struct msnap_space_want *want, uint64_t keep,
-		      uint64_t *blk, uint32_t *nr)
+		      bool to_share, uint64_t *blk, uint32_t *nr)
 {
 	int err;
 
 	if (!room_for(pool, want->nr, keep))
 		return -ENOSPC;
-	err = msnap_space_alloc(pool->space, want, blk, nr);
+	if (to_share)
+		err = msnap_space_alloc(pool->space, want, blk, nr);
+	else
+		err = alloc_reserved(pool, want, blk, nr);
 	if (err)
 		return err;
-	err = msnap_mem_reserve(pool->mem, *blk << MSNAP_BLOCK_SHIFT,
-				(uint64_t)*nr << MSNAP_BLOCK_SHIFT);
-	if (err) {
-		msnap_space_undo_alloc(pool->space, *blk, *nr);
-		return err;
-	}
 	msnap_ok_clear(pool->node_ok, *blk, *nr);
 	msnap_ok_clear(pool->data_ok, *blk, *nr);
 	return 0;
@@ -462,24 +492,37 @@ int msnap_op_data_alloc(struct msnap_pool *pool,
 
 	if (!err)
 		err = data_alloc(pool, want,
-				 pool->op.use_reserve ? 0 : pool->nr_reserve, blk,
-				 nr);
+				 pool->op.use_reserve ? 0 : pool->nr_reserve, false,
+				 blk, nr);
 	if (!err)
 		delta_add(&pool->op, DELTA_ALLOC, *blk, *nr);
 	return err;
 }
 
-int msnap_data_alloc(struct msnap_pool *pool, const struct msnap_space_want *want,
-		     uint64_t *blk, uint32_t *nr)
+static int alloc_outside(struct msnap_pool *pool, const struct msnap_space_want *want,
+			 bool to_share, uint64_t *blk, uint32_t *nr)
 {
 	/* And room for the nodes of the operation that maps them. */
 	uint64_t keep = pool->nr_reserve + MSNAP_OP_BLOCKS;
-	int err = data_alloc(pool, want, keep, blk, nr);
+	int err = data_alloc(pool, want, keep, to_share, blk, nr);
 
 	if (err != -ENOSPC)
 		return err;
 	err = msnap_commit_reclaim(pool);
-	return err ? err : data_alloc(pool, want, keep, blk, nr);
+	return err ? err : data_alloc(pool, want, keep, to_share, blk, nr);
+}
+
+int msnap_data_alloc(struct msnap_pool *pool, const struct msnap_space_want *want,
+		     uint64_t *blk, uint32_t *nr)
+{
+	return alloc_outside(pool, want, false, blk, nr);
+}
+
+int msnap_data_alloc_shared(struct msnap_pool *pool,
+			    const struct msnap_space_want *want, uint64_t *blk,
+			    uint32_t *nr)
+{
+	return alloc_outside(pool, want, true, blk, nr);
 }
 
 void msnap_data_unalloc(struct msnap_pool *pool, uint64_t blk, uint32_t nr)

@@ -67,6 +67,10 @@ int msnap_op_data_alloc(struct msnap_pool *pool,
  */
 int msnap_data_alloc(struct msnap_pool *pool, const struct msnap_space_want *want,
 		     uint64_t *blk, uint32_t *nr);
+/* The same for blocks that msnap_mem_share() will give their space. */
+int msnap_data_alloc_shared(struct msnap_pool *pool,
+			    const struct msnap_space_want *want, uint64_t *blk,
+			    uint32_t *nr);
 void msnap_data_unalloc(struct msnap_pool *pool, uint64_t blk, uint32_t nr);
 
 /*

@@ -158,19 +158,22 @@ static int store_blocks(struct change *c, uint64_t fb, uint64_t blk, unsigned nr
 {
 	uint8_t tmp[MSNAP_BLOCK_SIZE];
 	unsigned i;
+	int err = msnap_mem_reserve(c->pool->mem, blk << MSNAP_BLOCK_SHIFT,
+				    (uint64_t)nr << MSNAP_BLOCK_SHIFT);
 
-	for (i = 0; i < nr; i++) {
+	for (i = 0; !err && i < nr; i++) {
 		const uint8_t *src;
-		int err = new_block(c, fb + i, tmp, &src);
 
+		err = new_block(c, fb + i, tmp, &src);
 		if (err)
-			return err;
+			break;
 		csum[i] = put64(msnap_csum_data(src, blk + i));
 		msnap_mem_copy(c->pool->mem, (blk + i) << MSNAP_BLOCK_SHIFT, src,
 			       MSNAP_BLOCK_SIZE);
 	}
-	msnap_ok_set(c->pool->data_ok, blk, nr);
-	return 0;
+	if (!err)
+		msnap_ok_set(c->pool->data_ok, blk, nr);
+	return err;
 }
 
 /* Map @nr written blocks at @fb in place of what is there. */
@@ -360,6 +363,10 @@ static int write_in_place(struct change *c)
 		err = change_end(c, size);
 	if (!err)
 		err = msnap_op_prepare(c->pool);
+	/* Blocks beside it may have been given back since it was written. */
+	if (!err)
+		err = msnap_mem_reserve(c->pool->mem, (ext.blk + skip) << MSNAP_BLOCK_SHIFT,
+					(uint64_t)nr << MSNAP_BLOCK_SHIFT);
 	if (err)
 		return err;
 	overwrite(c, fb, ext.blk + skip, nr);

@@ -40,6 +40,18 @@ int msnap_fs_host_share_all(int src, int dst)
 	return res ? -errno : 0;
 }
 
+void msnap_fs_host_make_alike(int dir, int file)
+{
+	int want, have;
+
+	/* Filesystems without such flags need none. */
+	if (ioctl(file, FS_IOC_GETFLAGS, &want) || ioctl(dir, FS_IOC_GETFLAGS, &have) ||
+	    !((want ^ have) & FS_NOCOW_FL))
+		return;
+	have ^= FS_NOCOW_FL;
+	ioctl(dir, FS_IOC_SETFLAGS, &have);
+}
+
 static int try_share(int a, int b)
 {
 	static const char block[BLOCK] = { 1 };

@@ -22,6 +22,11 @@ int msnap_fs_host_share(int src, uint64_t src_off, int dst, uint64_t dst_off,
 /* All of @src, at one instant, even when it is being changed (FICLONE). */
 int msnap_fs_host_share_all(int src, int dst);
 
+/*
+ * Files that are made in directory @dir from now on are of the kind that @file is: btrfs
+ * shares blocks only among files that all are NOCOW, or none of them.
+ */
+void msnap_fs_host_make_alike(int dir, int file);
 /* Can files in directory @dir share blocks?  0, or -errno: why not. */
 int msnap_fs_host_can_share(int dir);
 /* The name of the filesystem that @dir is on, or "this filesystem". */

@@ -80,6 +80,8 @@ int msnap_fs_views_new(struct msnap_pool *pool, const char *pool_path, char *why
 	    (int)sizeof(path))
 		return refuse(-ENAMETOOLONG, why, why_size, pool_path, -1);
 	dir = open_dir(path);
+	if (dir >= 0)
+		msnap_fs_host_make_alike(dir, msnap_pool_fd(pool));
 	err = dir < 0 ? dir : msnap_fs_host_can_share(dir);
 	if (err)
 		return refuse(err, why, why_size, path, dir);

@@ -380,21 +380,54 @@ START_TEST(punch_gives_back)
 	ck_assert_int_eq(msnap_mem_reserve(mem, 0, mem->size), 0);
 	memset(mem->base, 5, 8 * MIB);
 	before = allocated();
-	/* Less than a chunk stays. */
-	ck_assert_int_eq(msnap_mem_punch(mem, 1, 4 * MIB - 2), 0);
+	/* Less than a block stays. */
+	ck_assert_int_eq(msnap_mem_punch(mem, 1, 8190), 0);
 	ck_assert_int_eq(msnap_mem_punch(mem, 4 * MIB, 0), 0);
 	ck_assert_uint_eq(nr_fallocate, 4);
 	ck_assert_int_eq(msnap_mem_punch(mem, 4096, 4 * MIB), 0);
 	ck_assert_uint_eq(nr_fallocate, 5);
-	ck_assert_uint_le(allocated(), before - 2 * MIB);
-	ck_assert_int_eq(mem->base[2 * MIB - 1], 5);
-	ck_assert_int_eq(mem->base[2 * MIB], 0);
-	ck_assert_int_eq(mem->base[4 * MIB - 1], 0);
-	ck_assert_int_eq(mem->base[4 * MIB], 5);
-	/* Of the four chunks, the one that went. */
+	ck_assert_uint_le(allocated(), before - 4 * MIB);
+	ck_assert_int_eq(mem->base[4095], 5);
+	ck_assert_int_eq(mem->base[4096], 0);
+	ck_assert_int_eq(mem->base[4 * MIB + 4095], 0);
+	ck_assert_int_eq(mem->base[4 * MIB + 4096], 5);
+	/* Of the four chunks, those that lack something. */
 	ck_assert_int_eq(msnap_mem_reserve(mem, 0, mem->size), 0);
-	ck_assert_uint_eq(nr_fallocate, 6);
+	ck_assert_uint_eq(nr_fallocate, 8);
 	ck_assert_uint_ge(allocated(), 8 * MIB);
+	msnap_mem_close(mem);
+}
+END_TEST
+
+START_TEST(held_chunks_go_as_a_whole)
+{
+	struct msnap_mem *mem = open_sized(8 * MIB);
+	uint64_t chunk = 0;
+
+	ck_assert_int_eq(msnap_mem_next_whole(mem, 0, &chunk), -ENOENT);
+	ck_assert_int_eq(msnap_mem_reserve(mem, 2 * MIB, 6 * MIB), 0);
+	ck_assert_int_eq(msnap_mem_next_whole(mem, 0, &chunk), 0);
+	ck_assert_uint_eq(chunk, 1);
+	memset(mem->base + 2 * MIB, 5, 6 * MIB);
+	msnap_mem_hold(mem, 2 * MIB + 100);
+	msnap_mem_hold(mem, 6 * MIB);
+	/* Neither its end nor its beginning, but what lies between. */
+	ck_assert_int_eq(msnap_mem_punch(mem, 3 * MIB, 4 * MIB), 0);
+	ck_assert_int_eq(mem->base[4 * MIB - 1], 5);
+	ck_assert_int_eq(mem->base[4 * MIB], 0);
+	ck_assert_int_eq(mem->base[6 * MIB - 1], 0);
+	ck_assert_int_eq(mem->base[6 * MIB], 5);
+	ck_assert_int_eq(msnap_mem_punch(mem, 2 * MIB + 4096, 8192), 0);
+	ck_assert_int_eq(mem->base[2 * MIB + 4096], 5);
+	ck_assert_int_eq(msnap_mem_next_whole(mem, 2, &chunk), 0);
+	ck_assert_uint_eq(chunk, 3);
+	/* Whole, and it is held no more. */
+	ck_assert_int_eq(msnap_mem_punch(mem, 2 * MIB, 2 * MIB), 0);
+	ck_assert_int_eq(mem->base[2 * MIB], 0);
+	ck_assert_int_eq(msnap_mem_reserve(mem, 2 * MIB, MIB), 0);
+	mem->base[3 * MIB] = 5;
+	ck_assert_int_eq(msnap_mem_punch(mem, 3 * MIB, 4096), 0);
+	ck_assert_int_eq(mem->base[3 * MIB], 0);
 	msnap_mem_close(mem);
 }
 END_TEST
@@ -614,6 +647,7 @@ static TCase *file_tests(void)
 	tcase_add_test(tc, read_only_stores_nothing);
 	tcase_add_test(tc, reserve_allocates_once);
 	tcase_add_test(tc, punch_gives_back);
+	tcase_add_test(tc, held_chunks_go_as_a_whole);
 	tcase_add_test(tc, full_disk_is_enospc);
 	tcase_add_test(tc, filesystem_without_fallocate);
 	return tc;
