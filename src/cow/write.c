@@ -41,6 +41,11 @@ static uint64_t first_blk(const struct change *c)
 	return c->off >> MSNAP_BLOCK_SHIFT;
 }
 
+static uint64_t first_whole_blk(const struct change *c)
+{
+	return (c->off + MSNAP_BLOCK_SIZE - 1) >> MSNAP_BLOCK_SHIFT;
+}
+
 static uint64_t end_blk(const struct change *c)
 {
 	return (c->off + c->len + MSNAP_BLOCK_SIZE - 1) >> MSNAP_BLOCK_SHIFT;
@@ -447,7 +452,7 @@ static int stage(struct change *c, struct staged *s, uint64_t goal)
 	uint32_t nr;
 	int err = 0;
 
-	s->fb = (c->off + MSNAP_BLOCK_SIZE - 1) >> MSNAP_BLOCK_SHIFT;
+	s->fb = first_whole_blk(c);
 	s->end = (c->off + c->len) >> MSNAP_BLOCK_SHIFT;
 	s->csum = msnap_malloc((s->end - s->fb) * sizeof(*s->csum));
 	if (!s->csum)
@@ -533,7 +538,8 @@ static int plan(struct change *c, bool keep_size, bool *staged, uint64_t *goal)
 
 	if (!err) {
 		tree = msnap_ext_tree(c->ino, &in);
-		*goal = goal_of(c->pool, &tree, first_blk(c));
+		/* Behind a block that is there in part, which is written first. */
+		*goal = goal_of(c->pool, &tree, first_whole_blk(c));
 		c->old_size = get64(in.size);
 		*staged = !keep_size || grown(c) == c->old_size;
 		if (*staged && !msnap_ext_seek(c->pool, &tree, first_blk(c), &cur)) {
