@@ -209,6 +209,7 @@ int msnap_commit_reclaim(struct msnap_pool *pool)
 	struct msnap_space_stat stat;
 	int err = 0, i;
 
+	msnap_trim_give(pool);
 	for (i = 0; !err && i < 2; i++) {
 		msnap_space_stat(pool->space, &stat);
 		if (!stat.nr_pending)
@@ -237,6 +238,7 @@ int msnap_commit_clean(struct msnap_pool *pool)
 	struct msnap_root root;
 	int err, i;
 
+	msnap_trim_give(pool); /* the map says free */
 	err = msnap_op_begin(pool, MSNAP_OP_RESERVE);
 	if (!err)
 		err = msnap_op_end(pool, give_back_old_map(pool));

@@ -42,7 +42,7 @@ struct sim {
 	uint64_t nr_words; /* of marks */
 	struct msnap_sim_hooks hooks;
 	unsigned fail_in; /* drains until one fails; 0: none will */
-	bool is_short;	  /* what msnap_mem_is_short() says */
+	uint64_t worth;	  /* what msnap_mem_worth() says */
 };
 
 static struct sim *to_sim(struct msnap_mem *mem)
@@ -144,9 +144,9 @@ static int sim_punch(struct msnap_mem *mem, uint64_t off, uint64_t len)
 	return 0;
 }
 
-static bool sim_is_short(struct msnap_mem *mem)
+static uint64_t sim_worth(struct msnap_mem *mem)
 {
-	return to_sim(mem)->is_short;
+	return to_sim(mem)->worth;
 }
 
 static void unmap_image(uint8_t *image, uint64_t size)
@@ -173,7 +173,7 @@ static const struct msnap_mem_ops sim_ops = {
 	.copy = sim_copy,
 	.reserve = sim_no_space_needed,
 	.punch = sim_punch,
-	.is_short = sim_is_short,
+	.worth = sim_worth,
 	.close = sim_close,
 };
 
@@ -230,10 +230,10 @@ int msnap_sim_new(uint64_t size, enum msnap_sim_kind kind, struct msnap_mem **me
 	return 0;
 }
 
-void msnap_sim_sparse(struct msnap_mem *mem, bool is_short)
+void msnap_sim_sparse(struct msnap_mem *mem, uint64_t worth)
 {
 	mem->sparse = true;
-	to_sim(mem)->is_short = is_short;
+	to_sim(mem)->worth = worth;
 }
 
 void msnap_sim_hooks(struct msnap_mem *mem, const struct msnap_sim_hooks *hooks)

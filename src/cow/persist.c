@@ -39,6 +39,7 @@
 #include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -49,7 +50,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -90,6 +91,9 @@ struct file_mem {
 	 * else may punch that range. */
 	_Atomic uint64_t *reserved;
 	_Atomic uint64_t *held; /* a bit for each chunk: see msnap_mem_hold() */
+	/* On btrfs a bit for each chunk that may have blocks of other files: parts of
+	 * extents that are in use elsewhere, so that a store needs space. */
+	_Atomic uint64_t *mixed;
 	atomic_bool cannot_reserve; /* the filesystem does not know how to */
 	atomic_bool cannot_punch;
 };
@@ -364,6 +368,13 @@ static int find_whole(struct file_mem *fm, uint64_t start, uint64_t end,
 	return err;
 }
 
+static int any_extent(void *arg, const struct fiemap_extent *e)
+{
+	(void)arg;
+	(void)e;
+	return 1;
+}
+
 /* Called with space_lock held. */
 static int reserve_chunk(struct file_mem *fm, uint64_t chunk)
 {
@@ -373,11 +384,16 @@ static int reserve_chunk(struct file_mem *fm, uint64_t chunk)
 
 	if (end > fm->mem.size)
 		end = fm->mem.size;
+	if (fm->mixed && each_extent(fm->mem.fd, start, end, any_extent, NULL) == 0)
+		atomic_fetch_and(&fm->mixed[chunk / 64], ~(1ull << (chunk % 64)));
 	err = allocate(fm->mem.fd, 0, start, end);
-	if (!err)
+	if (!err) {
 		atomic_fetch_or(&fm->reserved[chunk / 64], 1ull << (chunk % 64));
+		atomic_store(&fm->mem.full, false);
+	}
 	if (err != -ENOSPC && err != -EDQUOT)
 		return err;
+	atomic_store(&fm->mem.full, true);
 	find_whole(fm, start, end, NULL, NULL);
 	return is_reserved(fm, chunk) ? 0 : -ENOSPC;
 }
@@ -422,8 +438,11 @@ static void forget_chunks(struct file_mem *fm, struct range r)
 		uint64_t others = ~(1ull << (c % 64));
 
 		atomic_fetch_and(&fm->reserved[c / 64], others);
-		if (c * CHUNK >= r.start && (c + 1) * CHUNK <= r.end)
-			atomic_fetch_and(&fm->held[c / 64], others);
+		if (c * CHUNK < r.start || (c + 1) * CHUNK > r.end)
+			continue;
+		atomic_fetch_and(&fm->held[c / 64], others);
+		if (fm->mixed)
+			atomic_fetch_and(&fm->mixed[c / 64], others);
 	}
 }
 
@@ -462,6 +481,8 @@ static int file_punch(struct msnap_mem *mem, uint64_t off, uint64_t len)
 	err = allocate(mem->fd, FALLOC_FL_PUNCH_HOLE, r.start, r.end);
 	if (err != -EOPNOTSUPP)
 		forget_chunks(fm, r); /* after an error too: part may be gone */
+	if (!err)
+		atomic_store(&mem->full, false);
 	pthread_mutex_unlock(&fm->space_lock);
 	if (err != -EOPNOTSUPP)
 		return err;
@@ -469,13 +490,31 @@ static int file_punch(struct msnap_mem *mem, uint64_t off, uint64_t len)
 	return 0;
 }
 
-static void file_hold(struct msnap_mem *mem, uint64_t off)
+/* Blocks of its own for one of a chunk that has others. */
+static int make_own(struct file_mem *fm, uint64_t off)
+{
+	int err;
+
+	pthread_mutex_lock(&fm->space_lock);
+	err = allocate(fm->mem.fd, FALLOC_FL_PUNCH_HOLE, off, off + UNIT);
+	if (!err)
+		err = allocate(fm->mem.fd, 0, off, off + UNIT);
+	if (err)
+		forget_chunks(fm, (struct range){ off, off + UNIT });
+	pthread_mutex_unlock(&fm->space_lock);
+	return err == -EDQUOT ? -ENOSPC : err;
+}
+
+static int file_hold(struct msnap_mem *mem, uint64_t off)
 {
 	struct file_mem *fm = to_file(mem);
 	uint64_t c = off / CHUNK;
 
 	if (!is_held(fm, c))
 		atomic_fetch_or(&fm->held[c / 64], 1ull << (c % 64));
+	if (fm->mixed && atomic_load(&fm->mixed[c / 64]) >> (c % 64) & 1)
+		return make_own(fm, off & ~(UNIT - 1));
+	return 0;
 }
 
 static int file_next_whole(struct msnap_mem *mem, uint64_t chunk, uint64_t *found)
@@ -494,12 +533,30 @@ static int file_next_whole(struct msnap_mem *mem, uint64_t chunk, uint64_t *foun
 	return -ENOENT;
 }
 
-static bool file_is_short(struct msnap_mem *mem)
+/*
+ * Measured on XFS: a hole takes 90 us when it is of 4 KiB, 75 of 64 KiB and 40 of 2 MiB,
+ * and the next allocation in its chunk fills it again, which takes up to 5 ms.  btrfs
+ * gives space back by the extent, which is as large as it was allocated.
+ */
+static uint64_t file_worth(struct msnap_mem *mem)
 {
-	struct statvfs st;
+	struct statfs st;
 
-	return !fstatvfs(mem->fd, &st) &&
-	       st.f_bavail < st.f_blocks / SHORT_PART;
+	if (fstatfs(mem->fd, &st) || st.f_type == BTRFS_SUPER_MAGIC)
+		return CHUNK;
+	return st.f_bavail < st.f_blocks / SHORT_PART ? UNIT : 16 * UNIT;
+}
+
+static uint64_t file_room(struct msnap_mem *mem)
+{
+	struct statfs st;
+	uint64_t room = 0;
+
+	if (!fstatfs(mem->fd, &st))
+		room = st.f_bavail * (uint64_t)st.f_bsize;
+	if (room >= MSNAP_MEM_SOME)
+		atomic_store(&mem->full, false);
+	return room;
 }
 
 static int file_survey(struct msnap_mem *mem,
@@ -520,6 +577,7 @@ static int file_share(struct msnap_mem *mem, uint64_t off, int fd,
 		      uint64_t src_off, uint64_t len)
 {
 	struct file_clone_range range = { fd, src_off, len, off };
+	struct file_mem *fm = to_file(mem);
 	int res;
 
 	assert(off <= mem->size && len <= mem->size - off);
@@ -532,7 +590,9 @@ static int file_share(struct msnap_mem *mem, uint64_t off, int fd,
 	} while (res && errno == EINTR);
 	if (res)
 		return errno == EDQUOT ? -ENOSPC : -errno;
-	atomic_store(&to_file(mem)->file_changed, true);
+	for (uint64_t c = off / CHUNK; fm->mixed && c * CHUNK < off + len; c++)
+		atomic_fetch_or(&fm->mixed[c / 64], 1ull << (c % 64));
+	atomic_store(&fm->file_changed, true);
 	return 0;
 }
 
@@ -550,6 +610,7 @@ static void file_close(struct msnap_mem *mem)
 	pthread_mutex_destroy(&fm->space_lock);
 	free(fm->reserved);
 	free(fm->held);
+	free(fm->mixed);
 	free(fm);
 }
 
@@ -561,7 +622,8 @@ static const struct msnap_mem_ops lines_ops = {
 	.punch = file_punch,
 	.hold = file_hold,
 	.next_whole = file_next_whole,
-	.is_short = file_is_short,
+	.worth = file_worth,
+	.room = file_room,
 	.survey = file_survey,
 	.share = file_share,
 	.close = file_close,
@@ -575,7 +637,8 @@ static const struct msnap_mem_ops pages_ops = {
 	.punch = file_punch,
 	.hold = file_hold,
 	.next_whole = file_next_whole,
-	.is_short = file_is_short,
+	.worth = file_worth,
+	.room = file_room,
 	.survey = file_survey,
 	.share = file_share,
 	.close = file_close,
@@ -767,13 +830,25 @@ static void set_ops(struct file_mem *fm)
 static int alloc_reserved(struct file_mem *fm)
 {
 	uint64_t nr_chunks = (fm->mem.size + CHUNK - 1) / CHUNK;
+	struct statfs st;
 
 	if (fm->mem.device || fm->mem.read_only)
 		return 0;
 	fm->mem.sparse = true;
 	fm->reserved = calloc((nr_chunks + 63) / 64, sizeof(*fm->reserved));
 	fm->held = calloc((nr_chunks + 63) / 64, sizeof(*fm->held));
-	return fm->reserved && fm->held ? 0 : -ENOMEM;
+	if (!fm->reserved || !fm->held)
+		return -ENOMEM;
+	/* The first and the last block are stored to without asking. */
+	fm->held[0] |= 1;
+	fm->held[(nr_chunks - 1) / 64] |= 1ull << ((nr_chunks - 1) % 64);
+	if (!fstatfs(fm->mem.fd, &st) && st.f_type == BTRFS_SUPER_MAGIC) {
+		fm->mixed = calloc((nr_chunks + 63) / 64, sizeof(*fm->mixed));
+		if (!fm->mixed)
+			return -ENOMEM;
+		memset((void *)fm->mixed, 0xff, (nr_chunks + 63) / 64 * 8);
+	}
+	return 0;
 }
 
 /* The size is looked at under the lock: mkfs may be changing it. */

@@ -21,6 +21,7 @@
 #define MSNAP_COW_PERSIST_H
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,9 +40,10 @@ struct msnap_mem_ops {
 	int (*share)(struct msnap_mem *mem, uint64_t off, int fd,
 		     uint64_t src_off, uint64_t len);
 	/* NULL where there is nothing to give back. */
-	void (*hold)(struct msnap_mem *mem, uint64_t off);
+	int (*hold)(struct msnap_mem *mem, uint64_t off);
 	int (*next_whole)(struct msnap_mem *mem, uint64_t chunk, uint64_t *found);
-	bool (*is_short)(struct msnap_mem *mem);
+	uint64_t (*worth)(struct msnap_mem *mem);
+	uint64_t (*room)(struct msnap_mem *mem);
 	int (*survey)(struct msnap_mem *mem,
 		      void (*cb)(void *arg, uint64_t off, uint64_t len), void *arg);
 	void (*close)(struct msnap_mem *mem);
@@ -56,6 +58,7 @@ struct msnap_mem {
 	bool device;
 	bool read_only;
 	bool sparse; /* a file that need not have space below all of it */
+	atomic_bool full; /* when space was last needed there was none */
 	/* copy() leaves nothing to flush: byte-addressable memory. */
 	bool copy_is_durable;
 	const char *granularity; /* "byte", "cache line", "page" */
@@ -123,11 +126,14 @@ static inline int msnap_mem_punch(struct msnap_mem *mem, uint64_t off,
 	return mem->ops->punch(mem, off, len);
 }
 
-/* The chunk at @off goes as a whole or stays: it will be stored to at any time. */
-static inline void msnap_mem_hold(struct msnap_mem *mem, uint64_t off)
+/*
+ * The block at @off, which nobody uses yet and which is reserved, will be stored to at
+ * any time: its chunk goes as a whole or stays, and it shares its space with no other
+ * file.  -ENOSPC.
+ */
+static inline int msnap_mem_hold(struct msnap_mem *mem, uint64_t off)
 {
-	if (mem->sparse && mem->ops->hold)
-		mem->ops->hold(mem, off);
+	return mem->sparse && mem->ops->hold ? mem->ops->hold(mem, off) : 0;
 }
 
 /* The first chunk from @chunk on that is known to have all its space; -ENOENT. */
@@ -138,11 +144,19 @@ static inline int msnap_mem_next_whole(struct msnap_mem *mem, uint64_t chunk,
 		       mem->ops->next_whole(mem, chunk, found) : -ENOENT;
 }
 
-/* Is the filesystem below nearly full? */
-static inline bool msnap_mem_is_short(struct msnap_mem *mem)
+/* The least that is worth punching of a chunk that is not free as a whole, in bytes. */
+static inline uint64_t msnap_mem_worth(struct msnap_mem *mem)
 {
-	return mem->sparse && mem->ops->is_short && mem->ops->is_short(mem);
+	return mem->sparse && mem->ops->worth ? mem->ops->worth(mem) : MSNAP_MEM_CHUNK;
 }
+
+/* Bytes that the filesystem below has free.  With some of them it is not full. */
+static inline uint64_t msnap_mem_room(struct msnap_mem *mem)
+{
+	return mem->sparse && mem->ops->room ? mem->ops->room(mem) : UINT64_MAX;
+}
+
+#define MSNAP_MEM_SOME (4 * MSNAP_MEM_CHUNK)
 
 /*
  * Find out what has space below: @cb for each such range, whole chunks become known.
@@ -190,8 +204,8 @@ int msnap_sim_new(uint64_t size, enum msnap_sim_kind kind,
 		  struct msnap_mem **mem);
 void msnap_sim_hooks(struct msnap_mem *mem, const struct msnap_sim_hooks *hooks);
 /* As a sparse file, before the pool is opened: what is punched then holds
- * MSNAP_SIM_PUNCHED in both images. */
-void msnap_sim_sparse(struct msnap_mem *mem, bool is_short);
+ * MSNAP_SIM_PUNCHED in both images.  @worth: see msnap_mem_worth(). */
+void msnap_sim_sparse(struct msnap_mem *mem, uint64_t worth);
 #define MSNAP_SIM_PUNCHED 0xdb
 /* The image as the media have it; @mem's own memory. */
 uint8_t *msnap_sim_media(struct msnap_mem *mem);

@@ -253,6 +253,8 @@ static int open_steps(struct msnap_pool *pool, const struct msnap_root *root,
 	if (!err)
 		err = count_snaps(pool);
 	if (!err)
+		msnap_trim_keep(pool);
+	if (!err)
 		err = tidy(pool);
 	if (!err && !pool->read_only && !(args->flags & MSNAP_OPEN_NO_BACKGROUND))
 		err = msnap_bg_start(pool);

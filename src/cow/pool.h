@@ -124,7 +124,8 @@ struct msnap_pool {
 	struct msnap_txn sealed; /* the commit in progress */
 	struct msnap_runs last_freed; /* freed by the last commit's generation */
 	struct msnap_runs space_map; /* blocks of the saved map we opened with */
-	bool commit_failed; /* no more commits: what the media have is not known */
+	atomic_bool commit_failed; /* no more commits: what the media or this generation
+				      have is not known */
 	atomic_ulong durable_gen;
 	atomic_ulong nr_commits;
 

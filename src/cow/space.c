@@ -1634,6 +1634,23 @@ int msnap_space_take(struct msnap_space *space, uint64_t from, uint64_t end,
 	return 0;
 }
 
+uint64_t msnap_space_free_in(struct msnap_space *space, uint64_t from, uint64_t end)
+{
+	uint64_t nr = 0;
+
+	pthread_mutex_lock(&space->lock);
+	end = min_u64(end, space->nr_blocks);
+	while (from < end) {
+		uint32_t count = 0;
+		uint64_t len = equal_from(space, from, end, &count);
+
+		nr += count ? 0 : len;
+		from += len;
+	}
+	pthread_mutex_unlock(&space->lock);
+	return nr;
+}
+
 void msnap_space_fail_alloc(struct msnap_space *space, unsigned long nth)
 {
 	pthread_mutex_lock(&space->lock);

@@ -94,6 +94,8 @@ unsigned long msnap_space_allocs(struct msnap_space *space);
  */
 int msnap_space_take(struct msnap_space *space, uint64_t from, uint64_t end,
 		     uint32_t min, uint32_t max, uint64_t *blk, uint32_t *nr);
+/* How many blocks in [from, end) are free. */
+uint64_t msnap_space_free_in(struct msnap_space *space, uint64_t from, uint64_t end);
 /* Give back what these two returned and nobody has seen: free at once. */
 void msnap_space_undo_alloc(struct msnap_space *space, uint64_t blk, uint32_t nr);
 

@@ -12,12 +12,7 @@
 #define CHUNK MSNAP_SPACE_CHUNK
 #define NONE UINT64_MAX
 
-/* Runs that are worth a hole of their own.  Measured on XFS: 90 us a hole of 4 KiB, 75 of
- * 64 KiB, 40 of 2 MiB; btrfs alike. */
-#define WORTH 16
 #define TURN_MS 500 /* commits must not wait */
-/* Chunks that stay whole. */
-#define NR_KEPT 2
 
 static_assert(CHUNK * MSNAP_BLOCK_SIZE == MSNAP_MEM_CHUNK,
 	      "space comes by the chunks that are allocated from");
@@ -27,8 +22,9 @@ struct msnap_trim {
 	_Atomic uint64_t *freed; /* a bit for each chunk to look at */
 	/* Of the thread that runs. */
 	uint64_t *small; /* chunks in which small runs were left */
-	uint64_t kept[NR_KEPT];
-	bool surveyed;
+	atomic_bool surveyed;
+	pthread_mutex_t lock;
+	uint64_t kept; /* chunk; guarded by lock */
 };
 
 int msnap_trim_new(struct msnap_pool *pool)
@@ -41,14 +37,12 @@ int msnap_trim_new(struct msnap_pool *pool)
 	trim = pool->trim = msnap_calloc(1, sizeof(*trim));
 	if (!trim)
 		return -ENOMEM;
+	pthread_mutex_init(&trim->lock, NULL);
+	trim->kept = NONE;
 	trim->nr_chunks = (pool->nr_blocks + CHUNK - 1) / CHUNK;
 	words = (trim->nr_chunks + 63) / 64;
 	trim->freed = msnap_calloc(words, sizeof(*trim->freed));
 	trim->small = msnap_calloc(words, sizeof(*trim->small));
-	memset(trim->kept, 0xff, sizeof(trim->kept));
-	/* Superblock, root ring and backup. */
-	msnap_mem_hold(pool->mem, 0);
-	msnap_mem_hold(pool->mem, pool->mem->size - 1);
 	return trim->freed && trim->small ? 0 : -ENOMEM;
 }
 
@@ -58,6 +52,7 @@ void msnap_trim_free(struct msnap_pool *pool)
 		return;
 	free((void *)pool->trim->freed);
 	free(pool->trim->small);
+	pthread_mutex_destroy(&pool->trim->lock);
 	free(pool->trim);
 	pool->trim = NULL;
 }
@@ -83,37 +78,6 @@ static int take(struct msnap_pool *pool, uint64_t from, uint64_t end, uint32_t m
 		uint64_t *blk, uint32_t *nr)
 {
 	return msnap_space_take(pool->space, from, end, min, CHUNK, blk, nr);
-}
-
-static bool is_whole_and_free(struct msnap_pool *pool, uint64_t chunk)
-{
-	uint64_t found, blk;
-	uint32_t nr;
-
-	if (msnap_mem_next_whole(pool->mem, chunk, &found) || found != chunk ||
-	    take(pool, chunk * CHUNK, (chunk + 1) * CHUNK, CHUNK, &blk, &nr))
-		return false;
-	msnap_space_undo_alloc(pool->space, blk, nr);
-	return true;
-}
-
-/* Is it one of those that stay, or does it become one? */
-static bool keep(struct msnap_pool *pool, uint64_t chunk)
-{
-	uint64_t *kept = pool->trim->kept, found;
-
-	for (unsigned i = 0; i < NR_KEPT; i++)
-		if (kept[i] == chunk)
-			return true;
-	if (msnap_mem_next_whole(pool->mem, chunk, &found) || found != chunk)
-		return false;
-	for (unsigned i = 0; i < NR_KEPT; i++) {
-		if (kept[i] != NONE && is_whole_and_free(pool, kept[i]))
-			continue;
-		kept[i] = chunk;
-		return true;
-	}
-	return false;
 }
 
 /*
@@ -156,12 +120,8 @@ static int trim_chunk(struct msnap_pool *pool, uint64_t chunk, uint32_t min)
 	uint32_t nr;
 	int err = take(pool, at, end, CHUNK, &blk, &nr);
 
-	if (!err && !keep(pool, chunk))
+	if (!err)
 		return punch(pool, blk, nr);
-	if (!err) {
-		msnap_space_undo_alloc(pool->space, blk, nr);
-		return 0;
-	}
 	if (err != -ENOSPC)
 		return err;
 	if (min > 1)
@@ -204,14 +164,93 @@ static void note_extent(void *arg, uint64_t off, uint64_t len)
 			 nr < pool->nr_blocks - blk ? nr : pool->nr_blocks - blk);
 }
 
-static void survey(struct msnap_pool *pool)
+void msnap_trim_survey(struct msnap_pool *pool)
 {
-	int err = msnap_mem_survey(pool->mem, note_extent, pool);
+	int err;
 
-	pool->trim->surveyed = true;
+	if (!pool->trim || atomic_exchange(&pool->trim->surveyed, true))
+		return;
+	err = msnap_mem_survey(pool->mem, note_extent, pool);
 	if (err)
 		msnap_log(pool, LOG_NOTICE, "the space below blocks that are free "
 			  "already is not given back: %s", strerror(-err));
+}
+
+/* On a full host: one that is there.  *chunk: taken. */
+static int take_whole(struct msnap_pool *pool, uint64_t *chunk)
+{
+	uint64_t c = 0, blk;
+	uint32_t nr;
+	int err = -ENOSPC;
+
+	msnap_trim_survey(pool);
+	while (err == -ENOSPC && !msnap_mem_next_whole(pool->mem, c, &c)) {
+		err = take(pool, c * CHUNK, (c + 1) * CHUNK, CHUNK, &blk, &nr);
+		*chunk = c++;
+	}
+	return err;
+}
+
+/* One that gets its space now. */
+static int make_whole(struct msnap_pool *pool, uint64_t *chunk)
+{
+	uint64_t blk, first;
+	uint32_t nr;
+	int err = msnap_space_take(pool->space, 0, pool->nr_blocks, 2 * CHUNK, 2 * CHUNK,
+				   &blk, &nr);
+
+	if (err)
+		return err;
+	*chunk = (blk + CHUNK - 1) / CHUNK;
+	first = *chunk * CHUNK;
+	err = msnap_mem_reserve(pool->mem, *chunk * MSNAP_MEM_CHUNK, MSNAP_MEM_CHUNK);
+	if (err) {
+		msnap_space_undo_alloc(pool->space, blk, nr);
+		return err;
+	}
+	if (first > blk)
+		msnap_space_undo_alloc(pool->space, blk, (uint32_t)(first - blk));
+	msnap_space_undo_alloc(pool->space, first + CHUNK,
+			       (uint32_t)(blk + nr - first - CHUNK));
+	return 0;
+}
+
+/* An error: another time. */
+void msnap_trim_keep(struct msnap_pool *pool)
+{
+	struct msnap_trim *trim = pool->trim;
+	struct msnap_space_stat stat;
+	uint64_t room, chunk;
+
+	if (!trim || pool->read_only)
+		return;
+	room = msnap_mem_room(pool->mem);
+	msnap_space_stat(pool->space, &stat);
+	if (room >= stat.nr_free << MSNAP_BLOCK_SHIFT || !has_room(pool))
+		return;
+	pthread_mutex_lock(&trim->lock);
+	if (trim->kept == NONE &&
+	    !(room < MSNAP_MEM_SOME ? take_whole(pool, &chunk) :
+				      make_whole(pool, &chunk)))
+		trim->kept = chunk;
+	pthread_mutex_unlock(&trim->lock);
+}
+
+bool msnap_trim_give(struct msnap_pool *pool)
+{
+	struct msnap_trim *trim = pool->trim;
+	bool any = false;
+
+	if (!trim)
+		return false;
+	pthread_mutex_lock(&trim->lock);
+	if (trim->kept != NONE) {
+		msnap_space_undo_alloc(pool->space, trim->kept * CHUNK, CHUNK);
+		trim->kept = NONE;
+		any = true;
+	}
+	pthread_mutex_unlock(&trim->lock);
+	return any;
 }
 
 static uint64_t now_ms(void)
@@ -234,9 +273,9 @@ bool msnap_trim_run(struct msnap_pool *pool)
 	if (!trim || pool->read_only ||
 	    atomic_load(&pool->durable_gen) < pool->open_gen + 2)
 		return false;
-	if (!trim->surveyed)
-		survey(pool);
-	min = msnap_mem_is_short(pool->mem) ? 1 : WORTH;
+	msnap_trim_survey(pool);
+	msnap_trim_keep(pool);
+	min = (uint32_t)(msnap_mem_worth(pool->mem) >> MSNAP_BLOCK_SHIFT);
 	for (uint64_t w = 0; !err && w <= (trim->nr_chunks - 1) / 64; w++) {
 		if (pool->bg_stop || (w && now_ms() > until))
 			return true;

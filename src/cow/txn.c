@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 
 #include "alloc.h"
 #include "commit.h"
+#include "trim.h"
 
 enum delta_kind { DELTA_GET, DELTA_PUT, DELTA_ALLOC };
 
@@ -159,7 +161,7 @@ static void undo_delta(struct msnap_pool *pool, const struct msnap_delta *d)
 	}
 }
 
-static void undo(struct msnap_pool *pool)
+static int restore_images(struct msnap_pool *pool)
 {
 	struct msnap_op *op = &pool->op;
 	size_t i;
@@ -167,6 +169,29 @@ static void undo(struct msnap_pool *pool)
 	for (i = op->nr_image; i > 0; i--)
 		memcpy(msnap_blk_ptr(pool, op->image[i - 1].blk),
 		       op->image[i - 1].copy, MSNAP_BLOCK_SIZE);
+	return 0;
+}
+
+/*
+ * A node that cannot be stored to: what the running generation has is not known, and no
+ * commit may have it.  The last one is whole.
+ */
+static void cannot_undo(struct msnap_pool *pool)
+{
+	pool->commit_failed = true;
+	pool->read_only = 1;
+	msnap_log(pool, LOG_CRIT, "an operation cannot be undone, as its memory cannot be "
+		  "written; read-only from now on, what was done since the last commit "
+		  "is not durable");
+}
+
+static void undo(struct msnap_pool *pool)
+{
+	struct msnap_op *op = &pool->op;
+	size_t i;
+
+	if (MSNAP_GUARD(restore_images(pool)))
+		cannot_undo(pool);
 	for (i = op->nr_delta; i > 0; i--)
 		undo_delta(pool, &op->delta[i - 1]);
 	for (i = 0; i < op->nodes.nr; i++)
@@ -334,6 +359,22 @@ int msnap_op_touch(struct msnap_pool *pool, uint64_t blk)
 	return 0;
 }
 
+/* Blocks that operations which give space back find when the filesystem below is full. */
+#define KEEP_WHOLE 256
+
+/* Are there so many free blocks that have space below? */
+static bool has_whole(struct msnap_pool *pool, uint64_t nr)
+{
+	uint64_t chunk = 0, first, sum = 0;
+
+	while (sum < nr && !msnap_mem_next_whole(pool->mem, chunk, &chunk)) {
+		first = chunk++ * MSNAP_SPACE_CHUNK;
+		sum += msnap_space_free_in(pool->space, first,
+					   first + MSNAP_SPACE_CHUNK);
+	}
+	return sum >= nr;
+}
+
 /*
  * The filesystem below is full, and blocks that are free have no space there: others
  * have.  At most as many as wanted, from one chunk.  -ENOSPC.
@@ -352,9 +393,9 @@ static int alloc_whole(struct msnap_pool *pool, uint32_t want, uint64_t *blk,
 	return err;
 }
 
-/* Blocks that can be stored to. */
-static int alloc_reserved(struct msnap_pool *pool, const struct msnap_space_want *want,
-			  uint64_t *blk, uint32_t *nr)
+static int alloc_and_reserve(struct msnap_pool *pool,
+			     const struct msnap_space_want *want, uint64_t *blk,
+			     uint32_t *nr)
 {
 	int err = msnap_space_alloc(pool->space, want, blk, nr);
 
@@ -364,7 +405,28 @@ static int alloc_reserved(struct msnap_pool *pool, const struct msnap_space_want
 				(uint64_t)*nr << MSNAP_BLOCK_SHIFT);
 	if (err)
 		msnap_space_undo_alloc(pool->space, *blk, *nr);
-	return err == -ENOSPC ? alloc_whole(pool, want->nr, blk, nr) : err;
+	return err;
+}
+
+/* Blocks that can be stored to.  @last: the last ones, too. */
+static int alloc_reserved(struct msnap_pool *pool, const struct msnap_space_want *want,
+			  bool last, uint64_t *blk, uint32_t *nr)
+{
+	int err;
+
+	if (!atomic_load(&pool->mem->full) ||
+	    msnap_mem_room(pool->mem) >= MSNAP_MEM_SOME) {
+		err = alloc_and_reserve(pool, want, blk, nr);
+		if (err != -ENOSPC || !atomic_load(&pool->mem->full))
+			return err;
+		msnap_trim_survey(pool);
+	}
+	if (!last && !has_whole(pool, KEEP_WHOLE + want->nr))
+		return -ENOSPC;
+	err = alloc_whole(pool, want->nr, blk, nr);
+	if (err == -ENOSPC && last && msnap_trim_give(pool))
+		err = alloc_whole(pool, want->nr, blk, nr);
+	return err;
 }
 
 /* One block for a node; the reserve only where the operation may. */
@@ -376,17 +438,17 @@ static int alloc_node_blk(struct msnap_pool *pool, uint64_t *blk)
 
 	if (!room_for(pool, 1, pool->op.use_reserve ? 0 : pool->nr_reserve))
 		return -ENOSPC;
-	err = alloc_reserved(pool, &want, blk, &nr);
+	err = alloc_reserved(pool, &want, pool->op.use_reserve, blk, &nr);
 	if (err)
 		return err;
-	/* Nodes are stored to until their commit. */
-	msnap_mem_hold(pool->mem, *blk << MSNAP_BLOCK_SHIFT);
+	/* It is stored to until its commit. */
+	err = msnap_mem_hold(pool->mem, *blk << MSNAP_BLOCK_SHIFT);
 	/* Without its bit the node would be verified before it has a checksum. */
-	if (!ok_chunk(pool->node_ok, *blk / MSNAP_VERIFIED_CHUNK)) {
+	if (!err && !ok_chunk(pool->node_ok, *blk / MSNAP_VERIFIED_CHUNK))
+		err = -ENOMEM;
+	if (err)
 		msnap_space_undo_alloc(pool->space, *blk, 1);
-		return -ENOMEM;
-	}
-	return 0;
+	return err;
 }
 
 int msnap_op_new_node(struct msnap_pool *pool, uint64_t *blk)
@@ -476,7 +538,7 @@ static int data_alloc(struct msnap_pool *pool,
 	if (to_share)
 		err = msnap_space_alloc(pool->space, want, blk, nr);
 	else
-		err = alloc_reserved(pool, want, blk, nr);
+		err = alloc_reserved(pool, want, false, blk, nr);
 	if (err)
 		return err;
 	msnap_ok_clear(pool->node_ok, *blk, *nr);

@@ -56,7 +56,11 @@ static int recover_one(struct fs *fs, struct msnap_fs_views *views, uint64_t ino
 		msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": its contents cannot be "
 			     "brought into the pool: %s; they stay in its view", ino,
 			     strerror(-res));
-	return res < 0 ? 0 : msnap_view_remove(fs->pool, ino);
+	if (res < 0)
+		return 0;
+	/* No room even for that: it is found again, and has nothing new then. */
+	res = msnap_view_remove(fs->pool, ino);
+	return res == -ENOSPC ? 0 : res;
 }
 
 static bool is_listed(void *arg, const char *name)

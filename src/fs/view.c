@@ -40,11 +40,12 @@ struct msnap_fs_views {
 
 /* ---- the directory --------------------------------------------------------- */
 
-static int open_dir(const char *path)
+static int open_dir(const char *path, bool *is_new)
 {
 	int fd;
 
-	if (mkdir(path, 0700) && errno != EEXIST)
+	*is_new = mkdir(path, 0700) == 0;
+	if (!*is_new && errno != EEXIST)
 		return -errno;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
@@ -69,6 +70,7 @@ int msnap_fs_views_new(struct msnap_pool *pool, const char *pool_path, char *why
 {
 	char path[PATH_MAX];
 	struct msnap_fs_views *views;
+	bool is_new = true;
 	int dir, err;
 
 	if (msnap_pool_fd(pool) < 0) {
@@ -79,10 +81,13 @@ int msnap_fs_views_new(struct msnap_pool *pool, const char *pool_path, char *why
 	if (snprintf(path, sizeof(path), "%s.views", pool_path) >=
 	    (int)sizeof(path))
 		return refuse(-ENAMETOOLONG, why, why_size, pool_path, -1);
-	dir = open_dir(path);
+	dir = open_dir(path, &is_new);
 	if (dir >= 0)
 		msnap_fs_host_make_alike(dir, msnap_pool_fd(pool));
 	err = dir < 0 ? dir : msnap_fs_host_can_share(dir);
+	/* Nothing can be tried on a full filesystem.  It went well before. */
+	if (err == -ENOSPC && !is_new)
+		err = 0;
 	if (err)
 		return refuse(err, why, why_size, path, dir);
 	views = calloc(1, sizeof(*views));

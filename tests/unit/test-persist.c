@@ -380,20 +380,22 @@ START_TEST(punch_gives_back)
 	ck_assert_int_eq(msnap_mem_reserve(mem, 0, mem->size), 0);
 	memset(mem->base, 5, 8 * MIB);
 	before = allocated();
-	/* Less than a block stays. */
-	ck_assert_int_eq(msnap_mem_punch(mem, 1, 8190), 0);
+	/* Less than a block stays, and less than all of the first chunk and the last. */
+	ck_assert_int_eq(msnap_mem_punch(mem, 2 * MIB + 1, 8190), 0);
 	ck_assert_int_eq(msnap_mem_punch(mem, 4 * MIB, 0), 0);
+	ck_assert_int_eq(msnap_mem_punch(mem, MIB, MIB), 0);
+	ck_assert_int_eq(msnap_mem_punch(mem, 6 * MIB, MIB), 0);
 	ck_assert_uint_eq(nr_fallocate, 4);
-	ck_assert_int_eq(msnap_mem_punch(mem, 4096, 4 * MIB), 0);
+	ck_assert_int_eq(msnap_mem_punch(mem, 2 * MIB + 4096, 3 * MIB), 0);
 	ck_assert_uint_eq(nr_fallocate, 5);
-	ck_assert_uint_le(allocated(), before - 4 * MIB);
-	ck_assert_int_eq(mem->base[4095], 5);
-	ck_assert_int_eq(mem->base[4096], 0);
-	ck_assert_int_eq(mem->base[4 * MIB + 4095], 0);
-	ck_assert_int_eq(mem->base[4 * MIB + 4096], 5);
+	ck_assert_uint_le(allocated(), before - 3 * MIB);
+	ck_assert_int_eq(mem->base[2 * MIB + 4095], 5);
+	ck_assert_int_eq(mem->base[2 * MIB + 4096], 0);
+	ck_assert_int_eq(mem->base[5 * MIB + 4095], 0);
+	ck_assert_int_eq(mem->base[5 * MIB + 4096], 5);
 	/* Of the four chunks, those that lack something. */
 	ck_assert_int_eq(msnap_mem_reserve(mem, 0, mem->size), 0);
-	ck_assert_uint_eq(nr_fallocate, 8);
+	ck_assert_uint_eq(nr_fallocate, 7);
 	ck_assert_uint_ge(allocated(), 8 * MIB);
 	msnap_mem_close(mem);
 }

@@ -12,10 +12,10 @@
 
 #define NR_FILES 8
 
-static void make(uint64_t mib, bool is_short)
+static void make(uint64_t mib, bool is_short) /* of space below */
 {
 	pool_make(mib);
-	msnap_sim_sparse(mem, is_short);
+	msnap_sim_sparse(mem, is_short ? BLK : 16 * BLK);
 	pool_reopen(0);
 	/* What the generation before the open has is not touched. */
 	must(!msnap_trim_run(pool));
