@@ -91,7 +91,9 @@ static int write_sealed(struct msnap_pool *pool, struct msnap_root *root)
 	csum_nodes(pool, &pool->sealed.nodes);
 	flush_runs(pool, &pool->sealed.nodes);
 	flush_runs(pool, &pool->sealed.data);
+	MSNAP_CRASH_AT(COMMIT);
 	err = MSNAP_BROKEN(FENCE) ? 0 : msnap_mem_drain(pool->mem);
+	MSNAP_CRASH_AT(COMMIT_DRAINED);
 	return err ? err : msnap_root_write(pool->mem, root);
 }
 
@@ -137,6 +139,7 @@ static int commit_run(struct msnap_pool *pool, bool force)
 			  "commit is not durable", strerror(-err));
 		return err;
 	}
+	MSNAP_CRASH_AT(COMMITTED);
 	atomic_store(&pool->durable_gen, get64(root.gen));
 	atomic_fetch_add(&pool->nr_commits, 1);
 	if (!MSNAP_BROKEN(EARLY_REUSE))

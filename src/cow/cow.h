@@ -621,4 +621,9 @@ struct msnap_fsck_result {
 int msnap_fsck(const char *path, const struct msnap_fsck_args *args,
 	       struct msnap_fsck_result *result, struct msnap_why *why);
 
+/* A place where the daemon that tests/mount/steps.py uses can die; elsewhere nothing. */
+#ifndef MSNAP_CRASH_AT
+#define MSNAP_CRASH_AT(place) ((void)0)
+#endif
+
 #endif

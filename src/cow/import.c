@@ -72,6 +72,7 @@ static int take_run(struct importing *im, uint64_t fb, uint64_t end, uint32_t *n
 	/* Not msnap_runs_add(): a run stays with its piece. */
 	im->blocks.run[last] = (struct msnap_run){ blk, *nr };
 	im->blocks.nr++;
+	MSNAP_CRASH_AT(SHARE);
 	return msnap_mem_share(im->pool->mem, blk << MSNAP_BLOCK_SHIFT, im->fd,
 			       fb << MSNAP_BLOCK_SHIFT,
 			       (uint64_t)*nr << MSNAP_BLOCK_SHIFT);
@@ -275,6 +276,7 @@ int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 		err = take_all(&im);
 	if (!err)
 		err = compute_csums(&im);
+	MSNAP_CRASH_AT(SHARED);
 	if (!err) {
 		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS + nr);
 		if (!err)
@@ -286,6 +288,7 @@ int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 	}
 	msnap_runs_free(&im.blocks);
 	free(im.csum);
+	MSNAP_CRASH_AT(IMPORTED);
 	return err;
 }
 

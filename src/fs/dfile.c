@@ -280,10 +280,13 @@ int msnap_fs_dfile_list(struct fs *fs, struct msnap_fs_dfile *f)
 	if (fsync(fd))
 		err = -errno;
 	close(fd);
+	MSNAP_CRASH_AT(LIST);
 	if (!err)
 		err = msnap_view_add(fs->pool, f->node);
+	MSNAP_CRASH_AT(LIST_ADDED);
 	if (!err)
 		err = msnap_commit(fs->pool);
+	MSNAP_CRASH_AT(LIST_DURABLE);
 	f->listed = !err;
 	return err;
 }
@@ -301,6 +304,7 @@ int msnap_fs_dfile_absorb(struct fs *fs, struct msnap_fs_dfile *f)
 		return fd;
 	res = msnap_fs_view_absorb(fs->direct->views, f->node, fd, quiet);
 	close(fd);
+	MSNAP_CRASH_AT(ABSORBED);
 	if (res < 0)
 		msnap_fs_log(LOG_ERR, "inode %" PRIu64 ": its contents could not be "
 			     "brought into the pool: %s; they stay in its view",
@@ -316,6 +320,7 @@ int msnap_fs_dfile_drop_view(struct fs *fs, struct msnap_fs_dfile *f, bool delet
 
 	if (f->listed)
 		err = msnap_view_remove(fs->pool, f->node);
+	MSNAP_CRASH_AT(DROP_UNLISTED);
 	/* What was absorbed since the last commit a crash would look for in the
 	 * view. */
 	if (f->listed && !err && !deleted)
@@ -323,6 +328,7 @@ int msnap_fs_dfile_drop_view(struct fs *fs, struct msnap_fs_dfile *f, bool delet
 	if (err)
 		return err;
 	f->listed = false;
+	MSNAP_CRASH_AT(DROP_DURABLE);
 	if (f->has_view)
 		msnap_fs_view_remove(fs->direct->views, &f->name);
 	f->has_view = false;

@@ -49,6 +49,7 @@ static int recover_one(struct fs *fs, struct msnap_fs_views *views, uint64_t ino
 {
 	int res = absorb(fs, views, ino);
 
+	MSNAP_CRASH_AT(RECOVER_ABSORBED);
 	if (res > 0)
 		msnap_fs_log(LOG_NOTICE, "inode %" PRIu64 ": what was stored and not "
 			     "in the pool yet is back", ino);
@@ -83,11 +84,14 @@ static int recover(struct fs *fs, struct msnap_fs_views *views)
 		if (err)
 			return err;
 	}
+	MSNAP_CRASH_AT(RECOVER_UNLISTED);
 	if (err == -ENOENT)
 		err = msnap_commit(fs->pool);
+	MSNAP_CRASH_AT(RECOVER_DURABLE);
 	/* Only now: what the list named must be in the pool first. */
 	if (!err)
 		msnap_fs_views_clear(views, is_listed, fs);
+	MSNAP_CRASH_AT(RECOVERED);
 	return err;
 }
 
@@ -246,7 +250,9 @@ int msnap_fs_direct_finish(struct fs *fs)
 	}
 	free(nodes);
 	/* What the list names no more is in the pool, once this is done. */
+	MSNAP_CRASH_AT(END);
 	res = msnap_commit(fs->pool);
+	MSNAP_CRASH_AT(END_DURABLE);
 	if (!res)
 		msnap_fs_views_end(fs->direct->views, is_listed, fs);
 	return err ? err : res;

@@ -468,7 +468,9 @@ static int refresh(struct fs *fs, struct msnap_fs_dfile *f)
 	fd = msnap_fs_dfile_open_view(fs, f);
 	if (fd < 0)
 		return fd;
+	MSNAP_CRASH_AT(REFRESH);
 	err = msnap_fs_view_refresh(fs->direct->views, f->node, fd);
+	MSNAP_CRASH_AT(REFRESHED);
 	close(fd);
 	/* The rollback took it off. */
 	return !err && f->newer ? msnap_fs_dfile_list(fs, f) : err;

@@ -333,6 +333,7 @@ int msnap_fs_view_build(struct msnap_fs_views *views, struct msnap_id id,
 	if (fd < 0)
 		return -errno;
 	err = fill(views, id, fd);
+	MSNAP_CRASH_AT(VIEW_FILLED);
 	if (!err && renameat(views->dir, tmp, views->dir, name->text))
 		err = -errno;
 	if (err)
@@ -679,6 +680,7 @@ static int absorb_frozen(struct msnap_fs_views *views, uint64_t ino, int fd,
 	int frozen = freeze(views, fd);
 	int err = frozen < 0 ? frozen : look(views, ino, frozen, known, &l);
 
+	MSNAP_CRASH_AT(ABSORB_FROZEN);
 	if (!err && l.any)
 		err = import(views, ino, frozen, &l);
 	forget_look(&l);
@@ -701,7 +703,12 @@ static bool is_busy(int fd, const struct look *l)
 static int sync_and_look(struct msnap_fs_views *views, uint64_t ino, int fd,
 			 struct msnap_fs_wheres *known, struct look *l)
 {
-	return fsync(fd) ? -errno : look(views, ino, fd, known, l);
+	int err;
+
+	MSNAP_CRASH_AT(ABSORB);
+	err = fsync(fd) ? -errno : look(views, ino, fd, known, l);
+	MSNAP_CRASH_AT(ABSORB_SYNCED);
+	return err;
 }
 
 /* What is stored comes in as it is found, unless somebody may be storing now (not

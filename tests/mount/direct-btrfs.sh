@@ -3,4 +3,4 @@
 #
 # direct-btrfs.sh - direct mode, the pool on btrfs.
 exec "$(dirname "$0")/on-host" btrfs basic.sh snap.sh rollback.py tree.py writers.py \
-	full.sh kept.py cp.sh direct.py direct-cut.py direct-kill.py
+	full.sh kept.py cp.sh direct.py steps.py direct-cut.py direct-kill.py
