@@ -118,7 +118,7 @@ static unsigned any_val(unsigned type, struct msnap_key key, uint8_t *val)
 static void random_change(unsigned type)
 {
 	struct msnap_key key = any_key(type);
-	uint8_t val[MSNAP_VAL_MAX];
+	uint8_t val[MSNAP_VAL_MAX] = { 0 }; /* any_val() leaves checksums as they are */
 	unsigned len = any_val(type, key, val), i, n;
 	bool found;
 
