@@ -23,6 +23,10 @@ static void *test_malloc(size_t size)
 
 #define msnap_malloc test_malloc
 #define SPACE_EPOCH 512u
+#include "cow/space-region.c"
+#include "cow/space-change.c"
+#include "cow/space-tree.c"
+#include "cow/space-place.c"
 #include "cow/space.c"
 
 #define PENDING MSNAP_COUNT_PENDING
@@ -194,7 +198,7 @@ static void check_all(void)
 	check_stat();
 	for (idx = 0; idx < space->nr_regions; idx++)
 		check_region(idx);
-	must(fresh_root(space)->longest >= model_longest());
+	must(msnap_space_fresh_root(space)->longest >= model_longest());
 }
 
 /* ---- operations on both ---------------------------------------------------- */
