@@ -20,6 +20,7 @@
 #include "direct.h"
 #include "flush.h"
 #include "gate.h"
+#include "guard.h"
 #include "log.h"
 #include "lost.h"
 #include "node.h"
@@ -223,6 +224,8 @@ static int mount_it(struct server *server)
 	}
 	fuse_opt_free_args(&args);
 	server->mounted = !err;
+	if (!err)
+		msnap_fs_guard_watch(server->opts.dir);
 	if (!err && fs->direct)
 		err = msnap_fs_pass_prepare(fs);
 	if (!err)
@@ -400,7 +403,9 @@ int main(int argc, char **argv)
 			msnap_fs_log(LOG_WARNING, "cannot change to /: %s",
 				     strerror(errno));
 	}
+	msnap_fs_guard_start(argc, argv);
 	status = run(&server);
+	msnap_fs_guard_stop();
 	msnap_fs_opts_free(&server.opts);
 	return status;
 }
