@@ -121,7 +121,7 @@ static uint64_t first_free(struct msnap_space *space, uint64_t at, uint64_t end,
 {
 	while (at < end) {
 		uint32_t count = 0;
-		uint64_t len = equal_from(space, at, end, &count);
+		uint64_t len = msnap_space_equal_from(space, at, end, &count);
 
 		if (!count && len >= min) {
 			*nr = (uint32_t)min_u64(len, UINT32_MAX / 2);
@@ -145,9 +145,9 @@ int msnap_space_take(struct msnap_space *space, uint64_t from, uint64_t end,
 	pthread_mutex_lock(&space->lock);
 	at = first_free(space, from, min_u64(end, space->nr_blocks), min, &got);
 	if (at != NONE) {
-		count_change(space);
+		msnap_space_count_change(space);
 		got = got < max ? got : max;
-		err = reserve_and_change(space, at, got, &how);
+		err = msnap_space_reserve_and_change(space, at, got, &how);
 	}
 	pthread_mutex_unlock(&space->lock);
 	if (err)
@@ -165,7 +165,7 @@ uint64_t msnap_space_free_in(struct msnap_space *space, uint64_t from, uint64_t 
 	end = min_u64(end, space->nr_blocks);
 	while (from < end) {
 		uint32_t count = 0;
-		uint64_t len = equal_from(space, from, end, &count);
+		uint64_t len = msnap_space_equal_from(space, from, end, &count);
 
 		nr += count ? 0 : len;
 		from += len;
