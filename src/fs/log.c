@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* log.c - see log.h. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "log.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "fs.h"
 
@@ -72,6 +78,33 @@ void msnap_fs_log_last_libfuse(char *buf, size_t size)
 	pthread_mutex_lock(&last_lock);
 	snprintf(buf, size, "%s", last_libfuse);
 	pthread_mutex_unlock(&last_lock);
+}
+
+int msnap_fs_log_hold_stderr(void)
+{
+	int held = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	int fd = memfd_create("stderr", MFD_CLOEXEC);
+
+	if (held >= 0 && (fd < 0 || dup2(fd, STDERR_FILENO) < 0)) {
+		close(held);
+		held = -1;
+	}
+	if (fd >= 0)
+		close(fd);
+	return held;
+}
+
+void msnap_fs_log_release_stderr(int held, char *buf, size_t size)
+{
+	ssize_t len = 0;
+
+	if (held >= 0) {
+		len = pread(STDERR_FILENO, buf, size - 1, 0);
+		dup2(held, STDERR_FILENO);
+		close(held);
+	}
+	buf[len > 0 ? len : 0] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
 }
 
 void msnap_fs_log_engine(void *arg, int level, const char *line)

@@ -23,6 +23,14 @@ void msnap_fs_log_libfuse(void);
 /* The last line of libfuse, "" when there was none: why a mount failed. */
 void msnap_fs_log_last_libfuse(char *buf, size_t size);
 
+/*
+ * Between the two, what other programs say on stderr (fusermount3) is kept: their
+ * first line goes to @buf, "" when there was none.  hold: what release wants; -1, and
+ * stderr stays as it is, when there is no way to keep it.
+ */
+int msnap_fs_log_hold_stderr(void);
+void msnap_fs_log_release_stderr(int held, char *buf, size_t size);
+
 /* For struct msnap_open_args. */
 void msnap_fs_log_engine(void *arg, int level, const char *line);
 

@@ -208,19 +208,28 @@ static int make_args(const struct msnap_fs_opts *opts, struct fuse_args *args)
 	return err ? -ENOMEM : 0;
 }
 
+/* Users mount by way of fusermount3, which says itself what is wrong. */
+static int call_mount(struct server *server, char *why, size_t size)
+{
+	int held = server->opts.debug ? -1 : msnap_fs_log_hold_stderr();
+	int res = fuse_session_mount(server->fs.se, server->opts.dir);
+
+	msnap_fs_log_release_stderr(held, why, size);
+	return res;
+}
+
 static int mount_it(struct server *server)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	struct fs *fs = &server->fs;
-	char why[300];
+	char why[300] = "";
 	int err = make_args(&server->opts, &args);
 
 	errno = 0;
 	if (!err) {
 		fs->se = fuse_session_new(&args, &msnap_fs_ops,
 					  sizeof(msnap_fs_ops), fs);
-		err = fs->se ? fuse_session_mount(fs->se, server->opts.dir)
-			     : -EINVAL;
+		err = fs->se ? call_mount(server, why, sizeof(why)) : -EINVAL;
 	}
 	fuse_opt_free_args(&args);
 	server->mounted = !err;
@@ -230,7 +239,8 @@ static int mount_it(struct server *server)
 		err = msnap_fs_pass_prepare(fs);
 	if (!err)
 		return 0;
-	msnap_fs_log_last_libfuse(why, sizeof(why));
+	if (!why[0])
+		msnap_fs_log_last_libfuse(why, sizeof(why));
 	msnap_fs_report_failed(&server->report, "cannot mount on %s: %s",
 			       server->opts.dir,
 			       why[0] ? why : "the mount was refused");

@@ -41,6 +41,16 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 user "mkfs.memsnapfs -f -s 64M '$P'" >/dev/null || fail "mkfs"
+
+# What fusermount3 says is in our one line.
+if [ "$(id -u)" = 0 ]; then
+	mkdir roots
+	out=$(user "mount.memsnapfs '$P' '$MSNAP_TMP/roots'" 2>&1) &&
+		fail "mount on a directory of root's"
+	same "mount on a directory of root's" "mount.memsnapfs: cannot mount on $MSNAP_TMP/roots: fusermount3: user has no write access to mountpoint $MSNAP_TMP/roots" \
+		"$out"
+	rmdir roots
+fi
 user "mount.memsnapfs '$P' '$M'" || fail "mount"
 ok "mounted"
 user "echo hello >'$M/file' && mkdir '$M/.snap/s' && echo bye >'$M/file'" ||
