@@ -533,6 +533,9 @@ static int roll_all(struct rolling *r, uint64_t dir)
 	err = msnap_inode_get(r->pool, &r->then, dir, &then);
 	if (err)
 		return err;
+	/* Numbers are not used twice, but a repair may have made it a directory. */
+	if (!S_ISDIR(get32(then.mode)))
+		return -ENOTDIR;
 	/* A few chosen entries must not take all others away.  Of a directory that
 	 * was made again by a repair only the snapshot knows that it is a frame. */
 	r->frame = dir;
