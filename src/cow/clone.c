@@ -14,6 +14,8 @@ struct cloning {
 	struct msnap_pool *pool;
 	const struct msnap_tree *src; /* namespace it comes from */
 	struct msnap_owner owner;
+	msnap_may_fn *may;
+	void *may_arg;
 	struct msnap_idmap new_of; /* directories and hard links: old inode -> new */
 };
 
@@ -36,6 +38,16 @@ static void set_owner(struct msnap_inode *in, struct msnap_owner owner)
 	in->mode = put32(get32(in->mode) & ~(S_ISUID | S_ISGID));
 }
 
+static int ask(const struct cloning *c, uint64_t ino, const struct msnap_inode *in)
+{
+	struct msnap_attr attr;
+
+	if (!c->may)
+		return 0;
+	msnap_inode_attr(ino, in, &attr);
+	return c->may(c->may_arg, &attr);
+}
+
 /* A new inode like @ino, without entries; @parent counts for directories.  *links:
  * of the original. */
 static int clone_inode(struct cloning *c, uint64_t ino, uint64_t parent,
@@ -43,6 +55,8 @@ static int clone_inode(struct cloning *c, uint64_t ino, uint64_t parent,
 {
 	int err = msnap_inode_get(c->pool, c->src, ino, in);
 
+	if (!err)
+		err = ask(c, ino, in);
 	if (!err)
 		err = new_ino(c->pool, out);
 	if (err)
@@ -216,7 +230,17 @@ int msnap_clone(struct msnap_pool *pool, struct msnap_id src, uint64_t dir,
 		const char *name, size_t len, struct msnap_owner owner,
 		unsigned flags, struct msnap_attr *attr, struct msnap_attr *gone)
 {
-	struct cloning c = { .pool = pool, .owner = owner };
+	return msnap_clone_if(pool, src, dir, name, len, owner, flags, NULL, NULL,
+			      attr, gone);
+}
+
+int msnap_clone_if(struct msnap_pool *pool, struct msnap_id src, uint64_t dir,
+		   const char *name, size_t len, struct msnap_owner owner,
+		   unsigned flags, msnap_may_fn *may, void *arg,
+		   struct msnap_attr *attr, struct msnap_attr *gone)
+{
+	struct cloning c = { .pool = pool, .owner = owner, .may = may,
+			     .may_arg = arg };
 	struct msnap_attr made, replaced = { 0 };
 	int err = msnap_name_check(name, len);
 

@@ -389,6 +389,21 @@ int msnap_clone(struct msnap_pool *pool, struct msnap_id src, uint64_t dir,
 		unsigned flags, struct msnap_attr *attr, struct msnap_attr *gone);
 
 /*
+ * Asked about each inode that a call is about to copy or to change, as it is at that
+ * moment; anything but 0 ends the call with that, undone.  Called with locks held: it
+ * must not call into the engine.  Who asks before the call only asks about what may be
+ * something else by then.
+ */
+typedef int msnap_may_fn(void *arg, const struct msnap_attr *attr);
+
+/* msnap_clone() of what @may (NULL: anything) agrees to: the original and everything
+ * below it. */
+int msnap_clone_if(struct msnap_pool *pool, struct msnap_id src, uint64_t dir,
+		   const char *name, size_t len, struct msnap_owner owner,
+		   unsigned flags, msnap_may_fn *may, void *arg,
+		   struct msnap_attr *attr, struct msnap_attr *gone);
+
+/*
  * What a rollback changed, for whoever caches it.  An inode: name NULL.  An
  * entry of directory @ino: its name.
  */
@@ -407,6 +422,12 @@ typedef void msnap_changed_fn(void *arg, uint64_t ino, const char *name,
 int msnap_rollback(struct msnap_pool *pool, uint64_t snap, uint64_t dir,
 		   const char *name, size_t len, msnap_changed_fn *changed,
 		   void *arg);
+
+/* The same, when @may agrees: it is asked about what changes, as it is now and as it
+ * was then. */
+int msnap_rollback_if(struct msnap_pool *pool, uint64_t snap, uint64_t dir,
+		      const char *name, size_t len, msnap_may_fn *may, void *may_arg,
+		      msnap_changed_fn *changed, void *arg);
 
 /* ---- files beside the pool (direct mode) -------------------------------- */
 

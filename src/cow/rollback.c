@@ -72,6 +72,8 @@ static void tell(const struct changes *c, msnap_changed_fn *changed, void *arg)
 struct rolling {
 	struct msnap_pool *pool;
 	uint64_t snap;
+	msnap_may_fn *may;
+	void *may_arg;
 	struct msnap_tree then; /* the snapshot's namespace */
 	struct msnap_tree was;	/* the live one's before */
 	uint64_t frame; /* the directory whose chosen entries are rolled back */
@@ -81,6 +83,16 @@ struct rolling {
 	struct msnap_idmap moved; /* snapshot inode -> new inode, where its number is
 				     in use elsewhere */
 };
+
+static int ask(const struct rolling *r, uint64_t ino, const struct msnap_inode *in)
+{
+	struct msnap_attr attr;
+
+	if (!r->may)
+		return 0;
+	msnap_inode_attr(ino, in, &attr);
+	return r->may(r->may_arg, &attr);
+}
 
 /* ---- one inode ------------------------------------------------------------------------ */
 
@@ -103,6 +115,10 @@ static int restore(struct rolling *r, uint64_t from, uint64_t ino,
 
 	if (!err)
 		err = msnap_inode_get(pool, &r->then, from, &in);
+	if (!err)
+		err = ask(r, from, &in);
+	if (!err && have)
+		err = ask(r, ino, have);
 	if (!err && get64(in.ext.blk))
 		err = msnap_op_get(pool, get64(in.ext.blk), 1);
 	if (!err && have)
@@ -176,8 +192,10 @@ static int remove_entry(struct rolling *r, uint64_t dir, struct msnap_key key,
 			uint64_t ino, struct msnap_inode *in)
 {
 	struct msnap_attr gone;
-	int err = msnap_dirent_drop(r->pool, dir, key, ino, in, &gone);
+	int err = ask(r, ino, in);
 
+	if (!err)
+		err = msnap_dirent_drop(r->pool, dir, key, ino, in, &gone);
 	return err ? err : note(&r->changes, ino, NULL, 0);
 }
 
@@ -263,6 +281,8 @@ static int lose_links(struct rolling *r, uint64_t ino, uint64_t links)
 	uint32_t left;
 	int err = msnap_inode_get(pool, &pool->ns, ino, &in);
 
+	if (!err)
+		err = ask(r, ino, &in);
 	if (err)
 		return err;
 	left = S_ISDIR(get32(in.mode)) || get32(in.nlink) < links ?
@@ -455,6 +475,12 @@ static int see_diff(void *arg, struct msnap_key key, const void *a, unsigned a_l
 	if (key.lo >> 56 == MSNAP_NS_DIRENT)
 		return note(&d->r->changes, key.hi, de->name, de->len);
 	if (key.lo >> 56 == MSNAP_NS_INODE) {
+		int err = a ? ask(d->r, key.hi, was) : 0;
+
+		if (!err && b)
+			err = ask(d->r, key.hi, in);
+		if (err)
+			return err;
 		if (!b && !msnap_idmap_at(&d->gone, key.hi))
 			return -ENOMEM;
 		if (b && !get32(in->nlink) && !msnap_idmap_at(&d->unlinked, key.hi))
@@ -591,7 +617,15 @@ int msnap_rollback(struct msnap_pool *pool, uint64_t snap, uint64_t dir,
 		   const char *name, size_t len, msnap_changed_fn *changed,
 		   void *arg)
 {
-	struct rolling r = { .pool = pool, .snap = snap };
+	return msnap_rollback_if(pool, snap, dir, name, len, NULL, NULL, changed, arg);
+}
+
+int msnap_rollback_if(struct msnap_pool *pool, uint64_t snap, uint64_t dir,
+		      const char *name, size_t len, msnap_may_fn *may, void *may_arg,
+		      msnap_changed_fn *changed, void *arg)
+{
+	struct rolling r = { .pool = pool, .snap = snap, .may = may,
+			     .may_arg = may_arg };
 	int err = name ? msnap_name_check(name, len) : 0;
 
 	if (!err && !snap)

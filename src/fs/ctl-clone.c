@@ -43,6 +43,17 @@ static int check_source(struct fs *fs, const struct msnap_fs_call *call)
 	return msnap_fs_may_all(fs, &call->caller, src, R_OK | X_OK, R_OK);
 }
 
+/* The same of each inode at the moment when it is copied: what was there when
+ * check_source() looked may be another by then. */
+static int may_copy(void *arg, const struct msnap_attr *attr)
+{
+	const struct msnap_fs_call *call = arg;
+
+	if (S_ISDIR(attr->mode))
+		return msnap_fs_may(&call->caller, attr, R_OK | X_OK);
+	return S_ISREG(attr->mode) ? msnap_fs_may(&call->caller, attr, R_OK) : 0;
+}
+
 static int check_target(struct fs *fs, const struct msnap_fs_call *call,
 			uint64_t *dir)
 {
@@ -112,11 +123,13 @@ static int clone(struct fs *fs, struct msnap_fs_call *call)
 	if (!err)
 		err = write_back_source(fs, call);
 	if (!err)
-		err = msnap_clone(fs->pool, msnap_fs_id(call->node), dir,
-				  arg->name, strlen(arg->name), owner,
-				  arg->flags & MSNAP_IOC_CLONE_REPLACE
-					  ? MSNAP_CLONE_REPLACE : 0,
-				  &attr, &gone);
+		err = msnap_clone_if(fs->pool, msnap_fs_id(call->node), dir,
+				     arg->name, strlen(arg->name), owner,
+				     arg->flags & MSNAP_IOC_CLONE_REPLACE
+					     ? MSNAP_CLONE_REPLACE : 0,
+				     /* A file was opened: that sufficed. */
+				     call->dir ? may_copy : NULL, call,
+				     &attr, &gone);
 	if (err)
 		return err;
 	msnap_fs_notify_name(fs, dir, arg->name);

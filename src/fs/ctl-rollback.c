@@ -92,6 +92,15 @@ static int check_owner(const struct rollback *rb)
 	return err ? err : msnap_fs_owns_all(rb->fs, caller, then);
 }
 
+/* The same at the moment of the rollback: a name may have come to mean another inode
+ * since check_owner() looked. */
+static int may_roll(void *arg, const struct msnap_attr *attr)
+{
+	const struct msnap_fs_caller *caller = &((struct rollback *)arg)->call->caller;
+
+	return caller->uid == 0 || caller->uid == attr->uid ? 0 : -EPERM;
+}
+
 static int check_rights(const struct rollback *rb)
 {
 	const struct msnap_fs_caller *caller = &rb->call->caller;
@@ -186,9 +195,9 @@ static int switch_contents(struct rollback *rb)
 
 	msnap_fs_gate_begin(fs->gate);
 	msnap_fs_direct_switch_begin(fs);
-	err = msnap_rollback(fs->pool, rb->to.id, rb->item.dir, name,
-			     strlen(rb->item.name), msnap_fs_changes_add,
-			     &rb->changes);
+	err = msnap_rollback_if(fs->pool, rb->to.id, rb->item.dir, name,
+				strlen(rb->item.name), may_roll, rb,
+				msnap_fs_changes_add, &rb->changes);
 	msnap_fs_changes_sort(&rb->changes);
 	msnap_fs_direct_switch_end(fs, rb->changes.ino, rb->changes.nr_ino);
 	msnap_fs_gate_switched(fs->gate, rb->changes.ino, rb->changes.nr_ino);

@@ -283,6 +283,40 @@ START_TEST(a_directory)
 END_TEST
 
 /* The copy is not copied into itself. */
+static int not_secret(void *arg, const struct msnap_attr *attr)
+{
+	++*(unsigned *)arg;
+	return attr->mode & 0004 ? 0 : -EACCES;
+}
+
+/* Each inode is asked about when it is copied; one that must not be, and none is. */
+START_TEST(only_what_one_may)
+{
+	struct msnap_owner owner = { 7, 7 };
+	struct msnap_attr set = { .mode = 0600 }, attr, gone;
+	uint64_t d, f, view;
+	unsigned asked = 0;
+
+	pool_make(8);
+	d = mk_dir(ROOT, "d");
+	mk_file(d, "e");
+	f = mk_file(mk_dir(d, "sub"), "f");
+	ok(msnap_setattr(pool, f, &set, MSNAP_SET_MODE, &attr));
+	view = pool_view();
+	fails(-EACCES, msnap_clone_if(pool, msnap_live(d), ROOT, "c", 1, owner, 0,
+				      not_secret, &asked, &attr, &gone));
+	must(pool_view() == view);
+	set.mode = 0644;
+	ok(msnap_setattr(pool, f, &set, MSNAP_SET_MODE, &attr));
+	asked = 0;
+	ok(msnap_clone_if(pool, msnap_live(d), ROOT, "c", 1, owner, 0, not_secret,
+			  &asked, &attr, &gone));
+	must(asked == 4);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
 START_TEST(into_itself)
 {
 	uint64_t ino, snap, nr_free, i;
@@ -372,7 +406,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		a_file, clones_of_clones, other_kinds, owners, from_a_snapshot,
-		in_the_place_of_a_file, refused, a_directory, into_itself,
+		in_the_place_of_a_file, refused, a_directory, only_what_one_may, into_itself,
 		links_from_outside, until_the_pool_is_full, NULL
 	};
 

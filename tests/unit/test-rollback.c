@@ -659,6 +659,63 @@ START_TEST(chosen_entries)
 }
 END_TEST
 
+static int only_uid(void *arg, const struct msnap_attr *attr)
+{
+	return attr->uid == *(uint32_t *)arg ? 0 : -EPERM;
+}
+
+static void own(uint64_t ino, uint32_t uid)
+{
+	struct msnap_attr attr = { .uid = uid }, out;
+
+	ok(msnap_setattr(pool, ino, &attr, MSNAP_SET_UID, &out));
+}
+
+static int roll_as(uint32_t uid, uint64_t snap, uint64_t in, const char *name)
+{
+	return msnap_rollback_if(pool, snap, in, name, name ? strlen(name) : 0, only_uid,
+				 &uid, no_cache, NULL);
+}
+
+/* One inode that is not the caller's, now or then, and nothing happens: by name, in a
+ * directory, in everything. */
+START_TEST(only_what_one_may)
+{
+	uint64_t all, part, d, f, g, view;
+
+	pool_make(16);
+	d = mk_dir(ROOT, "d");
+	f = mk_file(d, "f");
+	g = mk_file(d, "g");
+	own(ROOT, 5);
+	own(d, 5);
+	own(f, 5);
+	own(g, 5);
+	all = snap_dir("all", ROOT);
+	part = snap_dir("part", d);
+	put_bytes(f, 0, 5000, 2);
+	put_bytes(g, 0, 5000, 2);
+	own(f, 0);
+	view = pool_view();
+	fails(-EPERM, roll_as(5, part, d, "f"));
+	fails(-EPERM, roll_as(5, part, d, NULL));
+	fails(-EPERM, roll_as(5, all, ROOT, NULL));
+	fails(-EPERM, roll_as(0, part, d, "f"));
+	must(pool_view() == view);
+	pool_ok();
+	ok(roll_as(5, part, d, "g"));
+	rm(d, "f");
+	f = mk_file(d, "new");
+	fails(-EPERM, roll_as(5, part, d, NULL));
+	own(f, 5);
+	ok(roll_as(5, part, d, NULL));
+	must(find(msnap_live(d), "f") && !find(msnap_live(d), "new"));
+	ok(roll_as(5, all, ROOT, NULL));
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
 /* What a repair leaves of such a snapshot, when the inode of its directory was lost:
  * the directory does not look chosen any more, and others have no name. */
 static void repair_frame(uint64_t snap)
@@ -985,6 +1042,7 @@ int main(void)
 	tcase_add_test(tc, a_file_of_another_type);
 	tcase_add_test(tc, refused);
 	tcase_add_test(tc, chosen_entries);
+	tcase_add_test(tc, only_what_one_may);
 	tcase_add_test(tc, chosen_entries_after_a_repair);
 	tcase_add_test(tc, a_directory_full_of_new_things);
 	tcase_add_test(tc, a_directory_moved_out);
