@@ -352,6 +352,7 @@ static int do_snap(unsigned reps, size_t mib, unsigned places, const char *path)
 	drop_caches(&f);
 	change(&f, 1);
 	snap_all(&f, 1, 0, 0, "snapshot-first");
+	sleep(1);
 	snap_all(&f, reps, 0, 1, "snapshot-quiet");
 	snap_all(&f, reps, places, 1 + reps, "snapshot-changed");
 	for (unsigned i = 0; i < 1 + 2 * reps; i++)

@@ -11,6 +11,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -18,6 +20,7 @@
 #include "passthrough.h"
 
 #define MAX_TRIES 3 /* to open a view that others build and remove, too */
+#define TICKS_NS 100000000 /* several ticks of the kernel's clock */
 
 /* ---- locks ------------------------------------------------------------------- */
 
@@ -291,6 +294,38 @@ int msnap_fs_dfile_list(struct fs *fs, struct msnap_fs_dfile *f)
 	return err;
 }
 
+/* No store can have the same time as @t any more: times go by ticks. */
+static bool is_past(const struct timespec *t)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	return (now.tv_sec - t->tv_sec) * 1000000000ll + (now.tv_nsec - t->tv_nsec) >
+	       TICKS_NS;
+}
+
+/*
+ * Most files that are open for writing are not written to at the moment.  An absorb
+ * leaves pages clean, so that the first store to one is a fault, which sets the view's
+ * times, as all else does that changes it.
+ */
+static int absorb_changed(struct fs *fs, struct msnap_fs_dfile *f, int fd, bool quiet)
+{
+	struct stat st;
+	int res;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (f->same.tv_sec && f->same.tv_sec == st.st_ctim.tv_sec &&
+	    f->same.tv_nsec == st.st_ctim.tv_nsec)
+		return 0;
+	f->same = (struct timespec){ 0 };
+	res = msnap_fs_view_absorb(fs->direct->views, f->node, fd, quiet);
+	if (!res && is_past(&st.st_ctim))
+		f->same = st.st_ctim;
+	return res;
+}
+
 int msnap_fs_dfile_absorb(struct fs *fs, struct msnap_fs_dfile *f)
 {
 	bool quiet;
@@ -302,7 +337,7 @@ int msnap_fs_dfile_absorb(struct fs *fs, struct msnap_fs_dfile *f)
 	fd = msnap_fs_dfile_open_view(fs, f);
 	if (fd < 0)
 		return fd;
-	res = msnap_fs_view_absorb(fs->direct->views, f->node, fd, quiet);
+	res = absorb_changed(fs, f, fd, quiet);
 	close(fd);
 	MSNAP_CRASH_AT(ABSORBED);
 	if (res < 0)
@@ -334,5 +369,6 @@ int msnap_fs_dfile_drop_view(struct fs *fs, struct msnap_fs_dfile *f, bool delet
 	f->has_view = false;
 	f->newer = false;
 	f->mapped = false;
+	f->same = (struct timespec){ 0 };
 	return 0;
 }

@@ -42,6 +42,8 @@ struct msnap_fs_dfile {
 	bool listed;   /* on the pool's list */
 	bool newer;    /* the view may be newer than the engine */
 	bool mapped;   /* after the last close it was in use still: look again */
+	struct timespec same; /* the view's ctime when it and the engine had the same
+				 contents; 0: not known */
 	bool kept;     /* closed, and counted in nr_kept; guarded by direct->lock */
 	uint64_t stamp; /* of when it was kept; the same */
 };

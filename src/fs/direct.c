@@ -468,6 +468,7 @@ static int refresh(struct fs *fs, struct msnap_fs_dfile *f)
 	fd = msnap_fs_dfile_open_view(fs, f);
 	if (fd < 0)
 		return fd;
+	f->same = (struct timespec){ 0 };
 	MSNAP_CRASH_AT(REFRESH);
 	err = msnap_fs_view_refresh(fs->direct->views, f->node, fd);
 	MSNAP_CRASH_AT(REFRESHED);

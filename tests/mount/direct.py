@@ -127,6 +127,34 @@ def check_counters(m):
     print("ok: no read and no write request")
 
 
+def check_quiet(m):
+    """What comes after restore points in which nothing was new is in the next one."""
+    path = m.dir + "/quiet"
+    fd, mem = map_file(path, 4 * MIB)
+    changes = [
+        lambda: mem.__setitem__(slice(5 * PAGE, 5 * PAGE + 5), b"first"),
+        lambda: mem.__setitem__(slice(5 * PAGE, 5 * PAGE + 5), b"again"),
+        lambda: os.pwrite(fd, b"written", MIB),
+        lambda: os.ftruncate(fd, 5 * MIB),
+        lambda: libc.fallocate(fd, 3, ctypes.c_long(0), ctypes.c_long(8 * PAGE)),
+        lambda: os.ftruncate(fd, 2 * MIB + 5),
+    ]
+    for i, change in enumerate(changes):
+        for k in range(3):
+            time.sleep(0.12)    # longer than what may have the same time
+            snap(m.dir, "quiet-%d-%d" % (i, k), file="quiet")
+        before = read(m.dir + "/.snap/quiet-%d-2/quiet" % i)
+        change()
+        snap(m.dir, "quiet-%d" % i, file="quiet")
+        want = read(path)
+        assert want != before
+        assert read(m.dir + "/.snap/quiet-%d/quiet" % i) == want, i
+    mem.close()
+    os.close(fd)
+    os.unlink(path)
+    print("ok: restore points of what is quiet")
+
+
 def check_closed(m):
     """A mapping outlives the file that it was made of."""
     path = m.dir + "/closed"
@@ -824,10 +852,10 @@ def check_full_host(m):
 def main():
     with Mount("2G") as m:
         assert info(m.dir)["mode"] == "direct", info(m.dir)["mode_why"]
-        for check in (check_counters, check_closed, check_busy, check_sizes, check_holes,
-                      check_copies, check_names, check_mixed, check_opens, check_times,
-                      check_programs, check_rollback, check_snapshots, check_many,
-                      check_sparse):
+        for check in (check_counters, check_quiet, check_closed, check_busy,
+                      check_sizes, check_holes, check_copies, check_names,
+                      check_mixed, check_opens, check_times, check_programs,
+                      check_rollback, check_snapshots, check_many, check_sparse):
             check(m)
         for seed in range(int(os.environ.get("MSNAP_SEEDS", "4"))):
             check_random(m, seed)
