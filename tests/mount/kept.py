@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 sys.dont_write_bytecode = True
 from mountlib import Mount, clone, rollback, snap
@@ -281,6 +282,29 @@ def daemon_killed(m, case):
     print("ok: daemon killed after: " + case.__name__)
 
 
+def caller_killed(m, case):
+    """The process that made the calls is killed right after; a copy of it looks."""
+    d = m.dir + "/" + case.__name__ + "-caller"
+    os.mkdir(d)
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        run = case(d)
+        next(run)
+        caller = os.getpid()
+        if os.fork():
+            os.kill(caller, signal.SIGKILL)
+        while os.getppid() == caller:
+            time.sleep(0.001)
+        next(run, None)
+        os.write(tell, b"kept")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(tell)
+    assert os.read(told, 10) == b"kept", case.__name__
+    os.close(told)
+
+
 def process_killed(m):
     """What a process has stored is there when it is killed, synced or not."""
     told, tell = os.pipe()
@@ -319,7 +343,11 @@ def main():
         with Mount(size="128M", options=options) as m:
             process_killed(m)
             for case in KILLED:
+                caller_killed(m, case)
+            print("ok: the caller killed after each of these")
+            for case in KILLED:
                 daemon_killed(m, case)
 
 
-main()
+if __name__ == "__main__":
+    main()
