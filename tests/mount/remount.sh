@@ -100,6 +100,15 @@ same "-f" changed "$(cat "$M/d/text")"
 umount "$M"
 wait $! || fail "-f: exit status"
 ok "-f ends with umount"
+mount.memsnapfs "$P" "$M" -d 2>log &
+for ((i = 0; i < 500; i++)); do
+	is_mounted && break
+	sleep 0.02
+done
+same "-d" changed "$(cat "$M/d/text")"
+umount "$M"
+wait $! || fail "-d: exit status"
+check "-d prints the requests" grep -q "opcode: LOOKUP" log
 
 # What is wrong
 one_line "no arguments" 2 "a pool and a directory" mount.memsnapfs
