@@ -48,7 +48,7 @@ cleanup()
 	while is_mounted; do
 		umount "$M" 2>/dev/null || umount -l "$M" || break
 	done
-	wait_gone
+	(wait_gone)
 	[ -z "$own_tmp" ] || rm -rf "$MSNAP_TMP"
 }
 trap cleanup EXIT
