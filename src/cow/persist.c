@@ -534,9 +534,11 @@ static int file_next_whole(struct msnap_mem *mem, uint64_t chunk, uint64_t *foun
 }
 
 /*
- * Measured on XFS: a hole takes 90 us when it is of 4 KiB, 75 of 64 KiB and 40 of 2 MiB,
- * and the next allocation in its chunk fills it again, which takes up to 5 ms.  btrfs
- * gives space back by the extent, which is as large as it was allocated.
+ * Less than a chunk only when space is short: what was a hole is somewhere else when it
+ * is filled again, and huge pages do not map the chunk any more.  Measured on XFS: a hole
+ * takes 90 us when it is of 4 KiB, 75 of 64 KiB and 40 of 2 MiB, and filling the holes of
+ * a chunk again up to 5 ms.  btrfs gives space back by the extent, which is as large as it
+ * was allocated.
  */
 static uint64_t file_worth(struct msnap_mem *mem)
 {
@@ -544,7 +546,7 @@ static uint64_t file_worth(struct msnap_mem *mem)
 
 	if (fstatfs(mem->fd, &st) || st.f_type == BTRFS_SUPER_MAGIC)
 		return CHUNK;
-	return st.f_bavail < st.f_blocks / SHORT_PART ? UNIT : 16 * UNIT;
+	return st.f_bavail < st.f_blocks / SHORT_PART ? UNIT : CHUNK;
 }
 
 static uint64_t file_room(struct msnap_mem *mem)

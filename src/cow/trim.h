@@ -5,9 +5,7 @@
  *
  * What it is: a bit for each chunk of 2 MiB in which blocks have become free, and the
  * background work that punches what is free there out of the file.  Of a chunk that is
- * wholly free everything goes.  Of others only long runs go while the filesystem has
- * room: a hole costs as much as a chunk, and the next allocation in its chunk fills it
- * again (msnap_mem_reserve()).  When it is nearly full, every block goes
+ * wholly free everything goes; of others what is free when the filesystem is nearly full
  * (msnap_mem_worth()).
  *
  * What it does not do: devices have nothing to give back; pools on them have no trim.

@@ -157,7 +157,10 @@ os.close(fd)
 try:
     t = os.open(".", os.O_RDWR | os.O_TMPFILE, 0o600)
     os.write(t, b"tmp")
-    os.link("/proc/self/fd/%d" % t, "linked", follow_symlinks=True)
+    # With a directory Python calls linkat(2), which can follow.
+    fds = os.open("/proc/self/fd", os.O_RDONLY)
+    os.link(str(t), "linked", src_dir_fd=fds, follow_symlinks=True)
+    os.close(fds)
     os.close(t)
     assert open("linked").read() == "tmp"
 except OSError as e:
