@@ -42,7 +42,18 @@ static void bad_line(const char *what, const char *word)
 
 /* ---- words ---------------------------------------------------------- */
 
-/* A number, or @PATH: the inode's. */
+/* The root of a file's extents. */
+static uint64_t root_of(const char *path)
+{
+	struct msnap_inode in;
+	struct msnap_id id;
+
+	MUST(image_find(pool, path, &id));
+	MUST(msnap_inode_get(pool, &pool->ns, id.ino, &in));
+	return get64(in.ext.blk);
+}
+
+/* A number, or @PATH: the inode's, or &PATH: the block of its extents' root. */
 static uint64_t number(const char *word)
 {
 	struct msnap_id id;
@@ -55,6 +66,8 @@ static uint64_t number(const char *word)
 		MUST(image_find(pool, word + 1, &id));
 		return id.ino;
 	}
+	if (*word == '&')
+		return root_of(word + 1);
 	v = strtoull(word, &end, 0);
 	if (*end)
 		bad_line("not a number", word);
