@@ -3,7 +3,8 @@
  * map-files.c - how long programs take that map files: here and on another filesystem,
  * in turns.
  *
- *	map-files access REPETITIONS MIB FILE FILE   the same on both, in turns
+ *	map-files access REPETITIONS MIB FILE FILE   the same on both, in turns, in both
+ *	                                             orders
  *	map-files open NR EXTENTS DIR                open files for the first time, and again
  *	map-files snap REPETITIONS MIB PLACES FILE   restore points of a mapped file
  *
@@ -222,16 +223,15 @@ static void step_of(struct file *f, size_t step, unsigned which)
 	times_add(&times[step][which], start);
 }
 
-static void access_once(struct file *file, unsigned rep)
+static void access_once(struct file *file, unsigned first)
 {
-	/* Whichever comes first has the better memory, and finds it in the cache. */
 	for (unsigned i = 0; i < 2; i++) {
-		fill(&file[(i + rep) % 2]);
-		map(&file[(i + rep) % 2]);
+		fill(&file[(i + first) % 2]);
+		map(&file[(i + first) % 2]);
 	}
 	for (size_t s = 0; s < NR_STEPS; s++)
 		for (unsigned i = 0; i < 2; i++)
-			step_of(&file[(i + rep + s) % 2], s, (i + rep + s) % 2);
+			step_of(&file[(i + first) % 2], s, (i + first) % 2);
 	for (unsigned i = 0; i < 2; i++) {
 		unmap(&file[i]);
 		must(unlink(file[i].path), file[i].path);
@@ -243,8 +243,9 @@ static int do_access(unsigned reps, size_t mib, char **path)
 	struct file file[2] = { { .path = path[0], .size = mib * MIB },
 				{ .path = path[1], .size = mib * MIB } };
 
-	for (unsigned rep = 0; rep < reps; rep++)
-		access_once(file, rep);
+	/* As often in either order: whichever comes first may have the better memory. */
+	for (unsigned rep = 0; rep < 2 * reps; rep++)
+		access_once(file, rep % 2);
 	for (size_t s = 0; s < NR_STEPS; s++) {
 		double ratio = median_ratio(times[s]);
 
@@ -285,16 +286,22 @@ static void make_scattered(const char *path, unsigned nr_extents)
 	close(fd);
 }
 
+/* Closing goes on after close(2) has returned: not beside the opens. */
 static void open_all(unsigned nr, const char *dir, struct times *t)
 {
+	int *fd = calloc(nr, sizeof(*fd));
+
 	for (unsigned i = 0; i < nr; i++) {
 		const char *path = name_of(dir, i);
 		uint64_t start = times_now();
-		int fd = must(open(path, O_RDWR), path);
 
+		fd[i] = must(open(path, O_RDWR), path);
 		times_add(t, start);
-		close(fd);
 	}
+	for (unsigned i = 0; i < nr; i++)
+		close(fd[i]);
+	free(fd);
+	sleep(1);
 }
 
 static int do_open(unsigned nr, unsigned nr_extents, const char *dir)
@@ -304,8 +311,6 @@ static int do_open(unsigned nr, unsigned nr_extents, const char *dir)
 	for (unsigned i = 0; i < nr; i++)
 		make_scattered(name_of(dir, i), nr_extents);
 	open_all(nr, dir, &first);
-	/* Closing goes on after close(2) has returned. */
-	sleep(1);
 	open_all(nr, dir, &again);
 	print("open-first", &first);
 	print("open-again", &again);
