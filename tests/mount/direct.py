@@ -613,6 +613,8 @@ def check_snapshots(m):
 def check_many(m):
     """Hundreds of files open and mapped at once."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    # The daemon keeps no descriptor for an open file.
+    resource.prlimit(info(m.dir)["pid"], resource.RLIMIT_NOFILE, (100, 100))
     os.mkdir(m.dir + "/many")
     files = [map_file(m.dir + "/many/%d" % i, 2 * PAGE + i) for i in range(600)]
     for i, (fd, mem) in enumerate(files):
