@@ -53,6 +53,7 @@ static void give_back(struct importing *im, size_t from)
 		msnap_trim_freed(im->pool, im->blocks.run[i].blk,
 				 im->blocks.run[i].nr);
 	}
+	im->blocks.nr = from;
 }
 
 /* One run of blocks for what begins at file block @fb. */
@@ -263,6 +264,74 @@ static int do_import(struct importing *im)
 	return msnap_inode_put(pool, &pool->ns, im->ino, &in, MSNAP_PUT_OLD);
 }
 
+/* ---- what fallocate took for it ---------------------------------------------------- */
+
+/* Blocks in [fb, end) that were never written go.  Returns how many. */
+static int64_t drop_in(struct msnap_pool *pool, struct msnap_tree *tree, uint64_t fb,
+		       uint64_t end)
+{
+	struct msnap_cursor cur;
+	struct msnap_ext ext;
+	uint64_t removed, to;
+	int64_t sum = 0;
+	int err = 0;
+
+	while (!err && fb < end) {
+		err = msnap_ext_seek(pool, tree, fb, &cur);
+		if (err)
+			break;
+		msnap_ext_load(&cur, &ext, false);
+		if (ext.fb >= end)
+			break;
+		to = msnap_ext_end(&ext) < end ? msnap_ext_end(&ext) : end;
+		if (ext.flags & MSNAP_EXT_UNWRITTEN) {
+			err = msnap_ext_punch(pool, tree, ext.fb > fb ? ext.fb : fb, to,
+					      &removed);
+			sum += err ? 0 : (int64_t)removed;
+		}
+		fb = to;
+	}
+	return err && err != -ENOENT ? err : sum;
+}
+
+static int64_t do_drop(struct importing *im)
+{
+	struct msnap_pool *pool = im->pool;
+	struct msnap_inode in;
+	struct msnap_tree tree;
+	int64_t sum = 0, nr = msnap_file_own(pool, im->ino, &in);
+
+	if (nr)
+		return nr;
+	tree = msnap_ext_tree(im->ino, &in);
+	for (size_t i = 0; nr >= 0 && i < im->nr; i++) {
+		const struct msnap_import *p = &im->piece[i];
+
+		nr = p->hole ? 0 : drop_in(pool, &tree, p->off >> MSNAP_BLOCK_SHIFT,
+					   (p->off + p->len) >> MSNAP_BLOCK_SHIFT);
+		sum += nr;
+	}
+	if (nr < 0)
+		return nr;
+	in.ext = msnap_ptr_store(tree.root);
+	in.nr_blk = put64(get64(in.nr_blk) - (uint64_t)sum);
+	nr = msnap_inode_put(pool, &pool->ns, im->ino, &in, MSNAP_PUT_OLD);
+	return nr ? nr : sum;
+}
+
+/*
+ * No room beside the blocks that fallocate took for what comes in: they make room.  A
+ * crash then, or no success all the same, leaves holes, which read as they did.
+ */
+static bool make_room(struct importing *im)
+{
+	long nr = msnap_op_begin(im->pool, MSNAP_OP_BLOCKS | MSNAP_OP_RESERVE);
+
+	if (!nr)
+		nr = msnap_op_end(im->pool, MSNAP_GUARD(do_drop(im)));
+	return nr > 0;
+}
+
 int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 		 const struct msnap_import *piece, size_t nr, uint64_t size,
 		 const void *tail, const struct timespec *mtime)
@@ -273,6 +342,8 @@ int msnap_import(struct msnap_pool *pool, uint64_t ino, int fd,
 	int err = size > MSNAP_FILE_MAX ? -EFBIG : pool->read_only ? -EROFS : 0;
 
 	if (!err)
+		err = take_all(&im);
+	if (err == -ENOSPC && make_room(&im))
 		err = take_all(&im);
 	if (!err)
 		err = compute_csums(&im);

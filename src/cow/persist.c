@@ -91,8 +91,9 @@ struct file_mem {
 	 * else may punch that range. */
 	_Atomic uint64_t *reserved;
 	_Atomic uint64_t *held; /* a bit for each chunk: see msnap_mem_hold() */
-	/* On btrfs a bit for each chunk that may have blocks of other files: parts of
-	 * extents that are in use elsewhere, so that a store needs space. */
+	/* A bit for each chunk that may have blocks of other files, so that a store
+	 * needs space: shared ones; on btrfs also parts of extents that are in use
+	 * elsewhere, which cannot be told. */
 	_Atomic uint64_t *mixed;
 	atomic_bool cannot_reserve; /* the filesystem does not know how to */
 	atomic_bool cannot_punch;
@@ -368,6 +369,11 @@ static int find_whole(struct file_mem *fm, uint64_t start, uint64_t end,
 	return err;
 }
 
+static bool is_mixed(const struct file_mem *fm, uint64_t chunk)
+{
+	return atomic_load(&fm->mixed[chunk / 64]) >> (chunk % 64) & 1;
+}
+
 static int any_extent(void *arg, const struct fiemap_extent *e)
 {
 	(void)arg;
@@ -384,7 +390,8 @@ static int reserve_chunk(struct file_mem *fm, uint64_t chunk)
 
 	if (end > fm->mem.size)
 		end = fm->mem.size;
-	if (fm->mixed && each_extent(fm->mem.fd, start, end, any_extent, NULL) == 0)
+	if (is_mixed(fm, chunk) &&
+	    each_extent(fm->mem.fd, start, end, any_extent, NULL) == 0)
 		atomic_fetch_and(&fm->mixed[chunk / 64], ~(1ull << (chunk % 64)));
 	err = allocate(fm->mem.fd, 0, start, end);
 	if (!err) {
@@ -441,8 +448,7 @@ static void forget_chunks(struct file_mem *fm, struct range r)
 		if (c * CHUNK < r.start || (c + 1) * CHUNK > r.end)
 			continue;
 		atomic_fetch_and(&fm->held[c / 64], others);
-		if (fm->mixed)
-			atomic_fetch_and(&fm->mixed[c / 64], others);
+		atomic_fetch_and(&fm->mixed[c / 64], others);
 	}
 }
 
@@ -512,7 +518,7 @@ static int file_hold(struct msnap_mem *mem, uint64_t off)
 
 	if (!is_held(fm, c))
 		atomic_fetch_or(&fm->held[c / 64], 1ull << (c % 64));
-	if (fm->mixed && atomic_load(&fm->mixed[c / 64]) >> (c % 64) & 1)
+	if (is_mixed(fm, c))
 		return make_own(fm, off & ~(UNIT - 1));
 	return 0;
 }
@@ -592,8 +598,11 @@ static int file_share(struct msnap_mem *mem, uint64_t off, int fd,
 	} while (res && errno == EINTR);
 	if (res)
 		return errno == EDQUOT ? -ENOSPC : -errno;
-	for (uint64_t c = off / CHUNK; fm->mixed && c * CHUNK < off + len; c++)
+	/* What is free there is not safe to store to any more. */
+	for (uint64_t c = off / CHUNK; c * CHUNK < off + len; c++) {
 		atomic_fetch_or(&fm->mixed[c / 64], 1ull << (c % 64));
+		atomic_fetch_and(&fm->reserved[c / 64], ~(1ull << (c % 64)));
+	}
 	atomic_store(&fm->file_changed, true);
 	return 0;
 }
@@ -839,17 +848,14 @@ static int alloc_reserved(struct file_mem *fm)
 	fm->mem.sparse = true;
 	fm->reserved = calloc((nr_chunks + 63) / 64, sizeof(*fm->reserved));
 	fm->held = calloc((nr_chunks + 63) / 64, sizeof(*fm->held));
-	if (!fm->reserved || !fm->held)
+	fm->mixed = calloc((nr_chunks + 63) / 64, sizeof(*fm->mixed));
+	if (!fm->reserved || !fm->held || !fm->mixed)
 		return -ENOMEM;
 	/* The first and the last block are stored to without asking. */
 	fm->held[0] |= 1;
 	fm->held[(nr_chunks - 1) / 64] |= 1ull << ((nr_chunks - 1) % 64);
-	if (!fstatfs(fm->mem.fd, &st) && st.f_type == BTRFS_SUPER_MAGIC) {
-		fm->mixed = calloc((nr_chunks + 63) / 64, sizeof(*fm->mixed));
-		if (!fm->mixed)
-			return -ENOMEM;
+	if (!fstatfs(fm->mem.fd, &st) && st.f_type == BTRFS_SUPER_MAGIC)
 		memset((void *)fm->mixed, 0xff, (nr_chunks + 63) / 64 * 8);
-	}
 	return 0;
 }
 

@@ -225,7 +225,9 @@ static uint64_t goal_of(struct msnap_pool *pool, const struct msnap_tree *tree,
  */
 static bool grows_large(const struct change *c, uint64_t fb)
 {
-	return fb >= MSNAP_SPACE_CHUNK && fb >= c->old_size >> MSNAP_BLOCK_SHIFT;
+	/* Not a block that is there in part and moves: it would take a chunk for itself. */
+	return fb >= MSNAP_SPACE_CHUNK &&
+	       fb << MSNAP_BLOCK_SHIFT >= c->old_size;
 }
 
 static int write_new(struct change *c, uint64_t fb, uint64_t end)

@@ -750,6 +750,27 @@ def check_random(m, seed):
     print("ok: random changes, seed %d: %d cuts" % (seed, len(cuts)))
 
 
+def check_allocated():
+    """What was allocated for a file is there for its contents, also on a full pool."""
+    with Mount("64M") as m:
+        path = m.dir + "/allocated"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.posix_fallocate(fd, 0, 40 * MIB)
+        mem = mmap.mmap(fd, 40 * MIB)
+        for off in range(0, 40 * MIB, PAGE):
+            mem[off:off + 8] = b"%08d" % off
+        want = mem[:]
+        snap(m.dir, "allocated")
+        mem.close()
+        os.close(fd)
+        settle(m)
+        assert read(path) == want == read(m.dir + "/.snap/allocated/allocated")
+        m.unmount()
+        m.mount()
+        assert read(path) == want
+    print("ok: allocated before it is stored")
+
+
 def check_full_pool():
     """What finds no room in the pool stays in its view, and is not lost."""
     with Mount("48M") as m:
@@ -863,6 +884,7 @@ def main():
             check_random(m, seed)
         check_full_host(m)
     check_full_pool()
+    check_allocated()
 
 
 if __name__ == "__main__":
