@@ -54,6 +54,10 @@ def checksum(array):
     return digest.hexdigest()
 
 
+def checksums(arrays):
+    return {name: checksum(array) for name, array in arrays.items()}
+
+
 # ---- the old way ----------------------------------------------------------------
 
 def write_out(path):
@@ -124,8 +128,8 @@ class Saved:
                    for top, _, names in os.walk(self.folder) for name in names)
 
     def checksums(self):
-        return {name: checksum(np.load(path, mmap_mode="r"))
-                for name, path in self.files.items()}
+        return checksums({name: np.load(path, mmap_mode="r")
+                          for name, path in self.files.items()})
 
 
 # ---- with memsnapfs -------------------------------------------------------------
@@ -182,5 +186,5 @@ class Mapped:
         return json.loads(msnapfs("info", "--json", self.mount))["used"]
 
     def checksums(self):
-        return {name: checksum(np.load(self.path(name), mmap_mode="r"))
-                for name in ("matrix", "cells", "genes", "pca")}
+        return checksums({name: np.load(self.path(name), mmap_mode="r")
+                          for name in ("matrix", "cells", "genes", "pca")})

@@ -82,19 +82,16 @@ class Run:
         """steps: name of a branch -> its functions, one after the other."""
         branched = self.keeper.branch(list(steps))
         made = self.keeper.clock.take()
-        began = time.monotonic()
-        told = side_by_side([(one, steps[name], needs, changes, name)
-                             for one, name in zip(branched, steps)])
-        took = time.monotonic() - began
+        told, took = side_by_side([(one, steps[name], needs, changes, name)
+                                   for one, name in zip(branched, steps)])
         kept = max(one["kept"] for one in told)
         if isinstance(self.keeper, keepers.Mapped):
             self.keeper.keep(stage)
             made += self.keeper.clock.take()
         self.row(title, took - kept, made + kept)
         self.keeper.disk += max(one["disk"] for one in told)
-        for name, one, branch in zip(steps, told, branched):
-            branch.files = one["files"]
-            self.sums[name] = branch.checksums()
+        for name, one in zip(steps, told):
+            self.sums[name] = one["sums"]
             self.results[name] = one["result"]
 
 
@@ -103,16 +100,20 @@ def run_branch(pipe, keeper, functions, needs, changes, name):
     data = keeper.use(*needs)
     for function in functions:
         result = function(data)
-    del data
     if isinstance(keeper, keepers.Saved):
         keeper.keep(name, *changes)
+    else:
+        data = None             # not mapped any more: this takes time, too
     pipe.send({"kept": keeper.clock.seconds, "disk": keeper.disk,
-               "files": keeper.files, "result": result})
+               "result": result})
+    # From here on nobody takes the time.
+    pipe.send(keepers.checksums(data or keeper.use(*needs)))
 
 
 def side_by_side(jobs):
-    """Each in its own process; what they tell, in order."""
+    """Each in its own process; what they tell, in order, and the seconds it took."""
     fork = multiprocessing.get_context("fork")
+    began = time.monotonic()
     started = []
     for job in jobs:
         ours, theirs = fork.Pipe(False)
@@ -120,14 +121,15 @@ def side_by_side(jobs):
         process.start()
         theirs.close()
         started.append((process, ours))
-    told = []
-    for process, ours in started:
-        try:
-            told.append(ours.recv())
-        except EOFError:
-            raise RuntimeError("a branch failed") from None
-        process.join()
-    return told
+    try:
+        told = [ours.recv() for _, ours in started]
+        took = time.monotonic() - began
+        for one, (process, ours) in zip(told, started):
+            one["sums"] = ours.recv()
+            process.join()
+    except EOFError:
+        raise RuntimeError("a branch failed") from None
+    return told, took
 
 
 # ---- the analysis ---------------------------------------------------------------
