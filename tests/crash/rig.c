@@ -94,6 +94,8 @@ static int note_writing(struct rig *rig)
 		violation(rig, "a commit of a state that never was; against the state "
 			       "after the operation:");
 		dump_diff(rig->after->text, rig->dump.text);
+		puts("  against the state before it:");
+		dump_diff(rig->before->text, rig->dump.text);
 		return -1;
 	}
 	return 0;
