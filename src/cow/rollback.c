@@ -212,6 +212,17 @@ static int add_entry(struct rolling *r, uint64_t dir, const char *name, size_t l
 	return err ? err : note(&r->changes, dir, name, len);
 }
 
+/*
+ * Does the inode that has the name now become what the name had then?  Who has it open
+ * sees that.  Not when it is another one with more names: these stay as they are.
+ */
+static bool in_place(uint64_t ino, const struct msnap_inode *in, uint64_t from,
+		     const struct msnap_inode *then)
+{
+	return (get32(in->mode) & S_IFMT) == (get32(then->mode) & S_IFMT) &&
+	       (ino == from || get32(in->nlink) == 1);
+}
+
 static int roll_file(struct rolling *r, uint64_t dir, const char *name, size_t len,
 		     uint64_t from)
 {
@@ -233,7 +244,7 @@ static int roll_file(struct rolling *r, uint64_t dir, const char *name, size_t l
 		return err;
 	if (S_ISDIR(get32(in.mode)))
 		return -EISDIR;
-	if ((get32(in.mode) & S_IFMT) == (get32(then.mode) & S_IFMT))
+	if (in_place(ino, &in, from, &then))
 		return restore(r, from, ino, &in, get32(in.nlink), 0);
 	err = remove_entry(r, dir, key, ino, &in);
 	return err ? err : add_entry(r, dir, name, len, from, get32(then.mode));

@@ -618,7 +618,9 @@ static int roll_file(struct model *m, const struct model_tree *then, uint32_t di
 	strcpy(at.name, name);
 	if (in && S_ISDIR(in->mode))
 		return -EISDIR;
-	if (in && (in->mode & S_IFMT) == (old->mode & S_IFMT)) {
+	/* Another one with more names stays what it is. */
+	if (in && (in->mode & S_IFMT) == (old->mode & S_IFMT) &&
+	    (at.id == from || in->nlink == 1)) {
 		restore(m, old, at.id, in->nlink, 0);
 		return 0;
 	}

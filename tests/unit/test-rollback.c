@@ -634,6 +634,34 @@ START_TEST(refused)
 }
 END_TEST
 
+/* What has the name now is another file, under other names, too: it stays that. */
+START_TEST(two_files_that_became_one)
+{
+	struct msnap_snap_item items[2] = { { .name = "a", .len = 1 },
+					    { .name = "b", .len = 1 } };
+	uint64_t snap, a, b;
+
+	make_tree();
+	a = mk_file(dir, "a");
+	b = mk_file(dir, "b");
+	put_bytes(a, 0, 5000, 11);
+	put_bytes(b, 0, 6000, 12);
+	items[0].dir = items[1].dir = dir;
+	ok(msnap_snap_create(pool, "s", "", 0, items, 2, &snap));
+	rm(dir, "b");
+	mk_link(a, dir, "b");
+	mk_link(a, dir, "c");
+	ok(roll(snap, dir, NULL));
+	must(find(msnap_live(dir), "a") == a && find(msnap_live(dir), "c") == a);
+	must(find(msnap_live(dir), "b") == b);
+	must(attr_of(msnap_live(a)).nlink == 2 && attr_of(msnap_live(b)).nlink == 1);
+	must(has_bytes(msnap_live(a), 0, 5000, 11));
+	must(has_bytes(msnap_live(b), 0, 6000, 12) && size_of(b) == 6000);
+	pool_ok();
+	pool_gone();
+}
+END_TEST
+
 /* ---- a directory ------------------------------------------------------------------------------------- */
 
 /* Of chosen entries: these, and nothing else is lost. */
@@ -1040,6 +1068,7 @@ int main(void)
 	tcase_add_test(tc, a_file_that_was_replaced);
 	tcase_add_test(tc, a_file_that_was_renamed);
 	tcase_add_test(tc, a_file_of_another_type);
+	tcase_add_test(tc, two_files_that_became_one);
 	tcase_add_test(tc, refused);
 	tcase_add_test(tc, chosen_entries);
 	tcase_add_test(tc, only_what_one_may);
