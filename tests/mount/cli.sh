@@ -51,7 +51,7 @@ exits 2 "unknown verb" "nonsense: no such verb" msnapfs nonsense
 exits 2 "help for an unknown verb" "nonsense: no such verb" \
 	msnapfs help nonsense
 same "mkfs --version" "mkfs.memsnapfs" "$(mkfs.memsnapfs -V | cut -d' ' -f1)"
-check "mkfs --help" grep -q "^Usage: mkfs.memsnapfs " <(mkfs.memsnapfs --help)
+check "mkfs --help" grep -q "^Usage: mkfs.memsnapfs " <<<"$(mkfs.memsnapfs --help)"
 if [ -c /dev/full ]; then
 	exits 1 "output that cannot be written" "cannot write the output" \
 		sh -c 'msnapfs --help >/dev/full'
@@ -267,8 +267,8 @@ exits 1 "rollback of what it does not hold" \
 
 same "info --json" "$P $M $(expected_mode) 268435456 False" "$(msnapfs info --json . | json \
 	'" ".join(map(str, [d[k] for k in ("pool", "mount", "mode", "size", "read_only")]))')"
-check "info" grep -Eq '^Size: +256M$' <(msnapfs info)
-check "info -p" grep -Eq '^Size: +268435456$' <(msnapfs info -p data)
+check "info" grep -Eq '^Size: +256M$' <<<"$(msnapfs info)"
+check "info -p" grep -Eq '^Size: +268435456$' <<<"$(msnapfs info -p data)"
 msnapfs delete data@good "data@$name" other@several >/dev/null || fail "delete"
 for point in $(msnapfs list -H -o name data); do
 	msnapfs delete "data@$point" || fail "delete $point"
@@ -312,5 +312,5 @@ mount_pool -o ro
 exits 1 "snap, read-only" "read-only" msnapfs snap "$M/data"
 exits 1 "rollback, read-only" "read-only" \
 	msnapfs rollback "$M/data@ein Näme \"quoted\""
-check "info, read-only" grep -Eq '^Read-only: +yes$' <(msnapfs info "$M")
+check "info, read-only" grep -Eq '^Read-only: +yes$' <<<"$(msnapfs info "$M")"
 unmount_pool

@@ -388,7 +388,8 @@ START_TEST(punch_gives_back)
 	ck_assert_uint_eq(nr_fallocate, 4);
 	ck_assert_int_eq(msnap_mem_punch(mem, 2 * MIB + 4096, 3 * MIB), 0);
 	ck_assert_uint_eq(nr_fallocate, 5);
-	ck_assert_uint_le(allocated(), before - 3 * MIB);
+	/* The filesystem may take a block for the list of what is left. */
+	ck_assert_uint_le(allocated(), before - 3 * MIB + 4096);
 	ck_assert_int_eq(mem->base[2 * MIB + 4095], 5);
 	ck_assert_int_eq(mem->base[2 * MIB + 4096], 0);
 	ck_assert_int_eq(mem->base[5 * MIB + 4095], 0);

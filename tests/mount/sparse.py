@@ -3,7 +3,8 @@
 """A sparse pool, larger than the filesystem that it is on: what is deleted comes back
 there, and when it is full nothing is lost but what nobody was promised.
 
-Its own small filesystem is what on-host made: see full-host.sh.
+Its own small filesystem is what on-host made: see full-host.sh.  (Not full-host.py: to
+automake, which finds a test by its name without the suffix, that is the same test.)
 """
 
 import errno
