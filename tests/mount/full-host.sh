@@ -3,4 +3,4 @@
 #
 # full-host.sh - the filesystem that the pool is on runs full.
 here=$(dirname "$0")
-"$here/on-host" -s 500M xfs sparse.py && "$here/on-host" -s 700M btrfs full-host.py
+"$here/on-host" -s 500M xfs sparse.py && "$here/on-host" -s 700M btrfs sparse.py
