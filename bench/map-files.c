@@ -6,6 +6,7 @@
  *	map-files access REPETITIONS MIB FILE FILE   the same on both, in turns, in both
  *	                                             orders
  *	map-files open NR EXTENTS DIR                open files for the first time, and again
+ *	map-files clone NR EXTENTS DIR               FICLONE of such a file
  *	map-files snap REPETITIONS MIB PLACES FILE   restore points of a mapped file
  *
  * access makes the files anew each time, by write(2).  A restore point is one of the
@@ -14,7 +15,7 @@
  *
  * Lines of access: what, microseconds in the first and in the second file (medians), and
  * the median of the second by the first, taken each time.
- * Lines of open and snap: what, microseconds: median, longest.
+ * Lines of open, clone and snap: what, microseconds: median, longest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -146,6 +147,13 @@ static void write_all(struct file *f)
 		f->mem[i]++;
 }
 
+/* A store to each cache line: to each page would be over before it can be measured. */
+static void rewrite_all(struct file *f)
+{
+	for (size_t i = 0; i < f->size / sizeof(uint64_t); i += 8)
+		f->mem[i]++;
+}
+
 static void sync_all(struct file *f)
 {
 	must(msync((void *)f->mem, f->size, MS_SYNC), "msync");
@@ -179,7 +187,7 @@ static const struct step {
 	{ "warm-read", read_all },
 	{ "random-read", read_random },
 	{ "first-write", write_all },
-	{ "rewrite", write_all },
+	{ "rewrite", rewrite_all },
 	{ "msync", sync_all },
 	{ NULL, take_one },
 	{ "write-after-snapshot", write_all },
@@ -319,6 +327,32 @@ static int do_open(unsigned nr, unsigned nr_extents, const char *dir)
 	return 0;
 }
 
+/* What the host's filesystem itself takes to share the extents of such a file. */
+static int do_clone(unsigned nr, unsigned nr_extents, const char *dir)
+{
+	static struct times t;
+	const char *path = name_of(dir, 0);
+	int from, to;
+
+	make_scattered(path, nr_extents);
+	from = must(open(path, O_RDONLY), path);
+	path = name_of(dir, 1);
+	for (unsigned i = 0; i < nr; i++) {
+		uint64_t start;
+
+		to = must(open(path, O_RDWR | O_CREAT | O_TRUNC, 0644), path);
+		start = times_now();
+		must(ioctl(to, FICLONE, from), "FICLONE");
+		times_add(&t, start);
+		close(to);
+		must(unlink(path), path);
+	}
+	close(from);
+	print("open-first", &t);
+	must(unlink(name_of(dir, 0)), "unlink");
+	return 0;
+}
+
 /* ---- restore points ------------------------------------------------------------------- */
 
 static void change(struct file *f, unsigned places)
@@ -374,9 +408,12 @@ int main(int argc, char **argv)
 	if (argc == 5 && strcmp(argv[1], "open") == 0)
 		return do_open((unsigned)atoi(argv[2]), (unsigned)atoi(argv[3]),
 			       argv[4]);
+	if (argc == 5 && strcmp(argv[1], "clone") == 0)
+		return do_clone((unsigned)atoi(argv[2]), (unsigned)atoi(argv[3]),
+				argv[4]);
 	if (argc == 6 && strcmp(argv[1], "snap") == 0)
 		return do_snap((unsigned)atoi(argv[2]), (size_t)atoi(argv[3]),
 			       (unsigned)atoi(argv[4]), argv[5]);
-	fprintf(stderr, "Usage: map-files access|open|snap ...\n");
+	fprintf(stderr, "Usage: map-files access|open|clone|snap ...\n");
 	return 2;
 }
