@@ -291,6 +291,27 @@ typedef int extent_fn(void *arg, const struct fiemap_extent *extent);
 
 #define EXTENTS_AT_ONCE 128
 
+/* Where there is no FIEMAP (tmpfs) no blocks are shared either. */
+static int each_data(int fd, uint64_t pos, uint64_t end, extent_fn *cb, void *arg)
+{
+	int err = 0;
+
+	while (!err && pos < end) {
+		off_t data = lseek(fd, (off_t)pos, SEEK_DATA);
+		off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+		struct fiemap_extent e = { .fe_logical = (uint64_t)data };
+
+		if (hole < 0)
+			return errno == ENXIO ? 0 : -errno;
+		if (e.fe_logical >= end)
+			break;
+		pos = (uint64_t)hole < end ? (uint64_t)hole : end;
+		e.fe_length = pos - e.fe_logical;
+		err = cb(arg, &e);
+	}
+	return err;
+}
+
 /* What is allocated in [pos, end) of the file, ascending. */
 static int each_extent(int fd, uint64_t pos, uint64_t end, extent_fn *cb, void *arg)
 {
@@ -306,7 +327,8 @@ static int each_extent(int fd, uint64_t pos, uint64_t end, extent_fn *cb, void *
 		all.map = (struct fiemap){ .fm_start = pos, .fm_length = end - pos,
 					   .fm_extent_count = EXTENTS_AT_ONCE };
 		if (ioctl(fd, FS_IOC_FIEMAP, &all))
-			return -errno;
+			return errno == EOPNOTSUPP ?
+				       each_data(fd, pos, end, cb, arg) : -errno;
 		if (!all.map.fm_mapped_extents)
 			break;
 		for (unsigned i = 0; !err && i < all.map.fm_mapped_extents; i++) {

@@ -206,27 +206,32 @@ static int map_blocks(struct change *c, uint64_t fb, uint64_t blk, unsigned nr,
 
 /* ---- in the operation ---------------------------------------------------------------- */
 
-/* The block that would continue what is in front of @fb; 0: none. */
+/* The block that would continue what is in front of @fb; 0: none.  *len: how many blocks
+ * that has; may be NULL. */
 static uint64_t goal_of(struct msnap_pool *pool, const struct msnap_tree *tree,
-			uint64_t fb)
+			uint64_t fb, uint64_t *len)
 {
 	struct msnap_cursor cur;
-	struct msnap_ext ext;
+	struct msnap_ext ext = { 0 };
 
-	if (!fb || msnap_ext_seek_le(pool, tree, fb - 1, &cur))
-		return 0;
-	msnap_ext_load(&cur, &ext, false);
-	return msnap_ext_end(&ext) == fb ? ext.blk + ext.nr : 0;
+	if (fb && !msnap_ext_seek_le(pool, tree, fb - 1, &cur))
+		msnap_ext_load(&cur, &ext, false);
+	if (msnap_ext_end(&ext) != fb)
+		ext = (struct msnap_ext){ 0 };
+	if (len)
+		*len = ext.nr;
+	return ext.blk + ext.nr;
 }
 
 /*
  * Is this the end of a file that is as large as a huge page already?  One that has grown
  * in small steps begins anywhere; from here on it is where huge pages can map it.
  */
-static bool grows_large(const struct change *c, uint64_t fb)
+static bool grows_large(const struct change *c, uint64_t fb, uint64_t nr_in_one)
 {
-	/* Not a block that is there in part and moves: it would take a chunk for itself. */
-	return fb >= MSNAP_SPACE_CHUNK &&
+	/* Not a block that is there in part and moves, nor a few that stand alone in a
+	 * sparse file: they would take a chunk for themselves. */
+	return fb >= MSNAP_SPACE_CHUNK && nr_in_one >= MSNAP_SPACE_ALIGN_MIN &&
 	       fb << MSNAP_BLOCK_SHIFT >= c->old_size;
 }
 
@@ -237,14 +242,14 @@ static int write_new(struct change *c, uint64_t fb, uint64_t end)
 
 	while (!err && fb < end) {
 		struct msnap_space_want want = { .use = MSNAP_SPACE_DATA };
-		uint64_t blk;
+		uint64_t blk, in_front;
 		uint32_t nr;
 
 		want.nr = end - fb < MSNAP_EXT_MAX_CSUM ? end - fb :
 							  MSNAP_EXT_MAX_CSUM;
-		want.goal = goal_of(c->pool, &c->tree, fb);
+		want.goal = goal_of(c->pool, &c->tree, fb, &in_front);
 		want.phase = fb;
-		want.align = grows_large(c, fb);
+		want.align = grows_large(c, fb, in_front + (end - fb));
 		err = msnap_op_data_alloc(c->pool, &want, &blk, &nr);
 		if (!err)
 			err = store_blocks(c, fb, blk, nr, csum);
@@ -426,7 +431,7 @@ static int stage_some(struct change *c, struct staged *s, uint64_t fb,
 		      uint64_t goal, uint32_t *nr)
 {
 	struct msnap_space_want want = { MSNAP_SPACE_DATA, s->end - fb, goal, fb,
-					 grows_large(c, fb) };
+					 grows_large(c, fb, s->end - fb) };
 	uint64_t blk;
 	int err = msnap_runs_reserve(&s->runs, 1);
 
@@ -541,7 +546,7 @@ static int plan(struct change *c, bool keep_size, bool *staged, uint64_t *goal)
 	if (!err) {
 		tree = msnap_ext_tree(c->ino, &in);
 		/* Behind a block that is there in part, which is written first. */
-		*goal = goal_of(c->pool, &tree, first_whole_blk(c));
+		*goal = goal_of(c->pool, &tree, first_whole_blk(c), NULL);
 		c->old_size = get64(in.size);
 		*staged = !keep_size || grown(c) == c->old_size;
 		if (*staged && !msnap_ext_seek(c->pool, &tree, first_blk(c), &cur)) {
@@ -699,7 +704,7 @@ static int fill_hole(struct change *c, uint64_t fb, uint64_t end)
 
 		want.nr = end - fb < MSNAP_EXT_MAX_PLAIN ? end - fb :
 							   MSNAP_EXT_MAX_PLAIN;
-		want.goal = goal_of(c->pool, &c->tree, fb);
+		want.goal = goal_of(c->pool, &c->tree, fb, NULL);
 		want.phase = fb;
 		err = msnap_op_data_alloc(c->pool, &want, &ext.blk, &nr);
 		if (err)
