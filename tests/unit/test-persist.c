@@ -402,6 +402,49 @@ START_TEST(punch_gives_back)
 }
 END_TEST
 
+static void add_len(void *arg, uint64_t off, uint64_t len)
+{
+	uint64_t *sum = arg;
+
+	ck_assert(off == 2 * MIB || off == 6 * MIB);
+	*sum += len;
+}
+
+static void survey_in(char *name)
+{
+	int fd = mkstemp(name);
+	struct msnap_mem *mem;
+	uint64_t sum = 0, chunk;
+
+	ck_assert_int_eq(ftruncate(fd, 10 * MIB), 0);
+	ck_assert_int_eq(msnap_mem_open(name, false, 0, &mem, &why), 0);
+	ck_assert_int_eq(msnap_mem_survey(mem, add_len, &sum), 0);
+	ck_assert_uint_eq(sum, 0);
+	memset(mem->base + 2 * MIB, 1, 2 * MIB);
+	memset(mem->base + 6 * MIB, 1, MIB);
+	ck_assert_int_eq(fsync(fd), 0);
+	ck_assert_int_eq(msnap_mem_survey(mem, add_len, &sum), 0);
+	ck_assert_uint_eq(sum, 3 * MIB);
+	ck_assert_int_eq(msnap_mem_next_whole(mem, 0, &chunk), 0);
+	ck_assert_uint_eq(chunk, 1);
+	ck_assert_int_eq(msnap_mem_next_whole(mem, 2, &chunk), -ENOENT);
+	msnap_mem_close(mem);
+	close(fd);
+	unlink(name);
+}
+
+/* By FIEMAP, and on tmpfs without. */
+START_TEST(survey_finds_what_is_there)
+{
+	char here[] = "/tmp/test-persist-XXXXXX";
+	char in_memory[] = "/dev/shm/test-persist-XXXXXX";
+
+	survey_in(here);
+	if (!access("/dev/shm", W_OK))
+		survey_in(in_memory);
+}
+END_TEST
+
 START_TEST(held_chunks_go_as_a_whole)
 {
 	struct msnap_mem *mem = open_sized(8 * MIB);
@@ -650,6 +693,7 @@ static TCase *file_tests(void)
 	tcase_add_test(tc, read_only_stores_nothing);
 	tcase_add_test(tc, reserve_allocates_once);
 	tcase_add_test(tc, punch_gives_back);
+	tcase_add_test(tc, survey_finds_what_is_there);
 	tcase_add_test(tc, held_chunks_go_as_a_whole);
 	tcase_add_test(tc, full_disk_is_enospc);
 	tcase_add_test(tc, filesystem_without_fallocate);
