@@ -103,6 +103,12 @@ static int cut_parts(struct msnap_pool *pool, uint64_t ino)
 			      (struct msnap_key){ ino, UINT64_MAX }, NULL);
 }
 
+/* Every change counts in the version: so are its xattrs, and what is stored. */
+static bool is_unchanged(const struct msnap_inode *have, const struct msnap_inode *then)
+{
+	return memcmp(have, then, sizeof(*have)) == 0;
+}
+
 /* Live inode @ino gets contents and attributes that @from had then, but @nlink links.
  * With @have, it exists and is @have. */
 static int restore(struct rolling *r, uint64_t from, uint64_t ino,
@@ -111,14 +117,20 @@ static int restore(struct rolling *r, uint64_t from, uint64_t ino,
 	struct msnap_pool *pool = r->pool;
 	struct msnap_inode in;
 	struct msnap_inode same;
-	int err = have ? msnap_inode_own(pool, ino, &same) : 0;
+	int err = msnap_inode_get(pool, &r->then, from, &in);
 
-	if (!err)
-		err = msnap_inode_get(pool, &r->then, from, &in);
-	if (!err)
-		err = ask(r, from, &in);
+	if (err)
+		return err;
+	in.nlink = put32(nlink);
+	in.parent = put64(parent);
+	in.flags = put32(0);
+	err = ask(r, from, &in);
 	if (!err && have)
 		err = ask(r, ino, have);
+	if (err || (have && is_unchanged(have, &in)))
+		return err;
+	if (have)
+		err = msnap_inode_own(pool, ino, &same);
 	if (!err && get64(in.ext.blk))
 		err = msnap_op_get(pool, get64(in.ext.blk), 1);
 	if (!err && have)
@@ -128,9 +140,6 @@ static int restore(struct rolling *r, uint64_t from, uint64_t ino,
 		err = cut_parts(pool, ino);
 	if (err)
 		return err;
-	in.nlink = put32(nlink);
-	in.parent = put64(parent);
-	in.flags = put32(0);
 	if (have && get64(have->version) > get64(in.version))
 		in.version = have->version;
 	msnap_inode_changed(&in);
@@ -262,19 +271,37 @@ static int count_links(struct msnap_idmap *map, uint64_t ino)
 	return 0;
 }
 
+/* The name changes, unless it means the same in the other tree. */
+static int note_name(struct rolling *r, const struct msnap_walk_entry *e,
+		     const struct msnap_tree *other)
+{
+	struct msnap_key key;
+	uint64_t ino;
+	uint8_t type;
+	int err = msnap_dirent_find(r->pool, other, e->dir, e->de->name, e->de->len,
+				    &key, &ino, &type);
+
+	if (err && err != -ENOENT)
+		return err;
+	if (!err && ino == e->ino)
+		return 0;
+	return note(&r->changes, e->dir, e->de->name, e->de->len);
+}
+
 static int see_live(void *arg, const struct msnap_walk_entry *e)
 {
 	struct rolling *r = arg;
 	int err = count_links(&r->live, e->ino);
 
-	return err ? err : note(&r->changes, e->dir, e->de->name, e->de->len);
+	return err ? err : note_name(r, e, &r->then);
 }
 
 static int see_old(void *arg, const struct msnap_walk_entry *e)
 {
 	struct rolling *r = arg;
+	int err = count_links(&r->old, e->ino);
 
-	return count_links(&r->old, e->ino);
+	return err ? err : note_name(r, e, &r->pool->ns);
 }
 
 static int cut_entries(struct rolling *r, uint64_t dir)
@@ -392,12 +419,10 @@ static int put_entry(void *arg, const struct msnap_walk_entry *e)
 	int err = msnap_dirent_add(pool, &pool->ns, dir, e->de->name, e->de->len,
 				   ino, e->type);
 
-	if (!err)
-		err = note(&r->changes, dir, e->de->name, e->de->len);
 	if (err || e->type != DT_DIR)
 		return err;
 	err = msnap_inode_get(pool, &pool->ns, ino, &in);
-	if (err)
+	if (err || get64(in.parent) == dir)
 		return err;
 	in.parent = put64(dir);
 	return msnap_inode_put(pool, &pool->ns, ino, &in, MSNAP_PUT_OLD);

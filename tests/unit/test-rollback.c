@@ -1019,6 +1019,41 @@ START_TEST(everything_of_much)
 }
 END_TEST
 
+/* Who has the rest open need not be told. */
+START_TEST(a_directory_of_much)
+{
+	uint64_t snap, big, one, two, i;
+
+	make_tree();
+	big = mk_dir(ROOT, "big");
+	for (i = 0; i < 2000; i++) {
+		char name[24];
+
+		sprintf(name, "n%u", (unsigned)i);
+		one = mk_file(i % 3 ? big : mk_dir(big, name), i % 3 ? name : "x");
+	}
+	two = mk_file(big, "two");
+	snap = snap_dir("s", big);
+	put_bytes(one, 0, 100, 9);
+	ok(msnap_xattr_set(pool, two, "user.x", "1", 1, 0));
+	mk_file(big, "one more");
+	rm(big, "n77");
+	ok(roll(snap, big, NULL));
+	must(nr_told < 10 && told_ino.nr < 10);
+	must(was_told(big, "one more") && was_told(big, "n77"));
+	must(msnap_idmap_find(&told_ino, one) && msnap_idmap_find(&told_ino, two));
+	must(msnap_idmap_find(&told_ino, big));
+	evict_all();
+	same_tree(in_snap(snap, big), msnap_live(big), true);
+	/* What came back has changed once more, what was as it is has not. */
+	ok(roll(snap, big, NULL));
+	must(!nr_told && told_ino.nr < 10 && told_ino.nr);
+	same_tree(in_snap(snap, big), msnap_live(big), true);
+	pool_settled_ok();
+	pool_gone();
+}
+END_TEST
+
 /* Back and forth between several. */
 START_TEST(back_and_forth)
 {
@@ -1081,6 +1116,7 @@ int main(void)
 	tcase_add_test(tc, a_directory_without_a_name_then);
 	tcase_add_test(tc, everything_with_open_files);
 	tcase_add_test(tc, everything_of_much);
+	tcase_add_test(tc, a_directory_of_much);
 	tcase_add_test(tc, back_and_forth);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
