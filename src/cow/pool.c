@@ -19,6 +19,7 @@
 #include "trim.h"
 
 #define DEFAULT_COMMIT_MS 5000
+#define DEFAULT_SNAP_STEP 1000 /* 4 ms */
 #define NR_SPARE_MAX 64
 
 /* ---- log ------------------------------------------------------------------- */
@@ -275,6 +276,7 @@ static struct msnap_pool *pool_new(struct msnap_mem *mem,
 	pool->log = args->log;
 	pool->log_arg = args->log_arg;
 	pool->commit_ms = args->commit_ms ? args->commit_ms : DEFAULT_COMMIT_MS;
+	pool->snap_step = args->snap_step ? args->snap_step : DEFAULT_SNAP_STEP;
 	pool->read_only = mem->read_only || args->flags & MSNAP_OPEN_RDONLY;
 	return pool;
 }

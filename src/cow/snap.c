@@ -5,15 +5,21 @@
  * A snapshot is a namespace tree of its own with the inode numbers of the live one.
  * That of the root directory is the live tree, shared; that of other directories and
  * of files is a small tree with their records, which shares every extent tree.
+ * Making that takes several operations when it is large, so that nobody waits for long;
+ * what is copied is the live tree of one instant all the same, held by a reference.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
+#include <time.h>
 
 #include "alloc.h"
 #include "background.h"
 #include "walk.h"
+
+#define TURN_NS 50000 /* between steps: who waits for the lock is awake by then */
 
 static struct msnap_key snap_key(uint64_t snap)
 {
@@ -217,9 +223,18 @@ struct taking {
 	uint32_t uid;
 	const struct msnap_snap_item *item;
 	unsigned nr;
+	struct timespec time;
+	struct msnap_tree src; /* the live tree at the instant that is taken */
 	struct msnap_tree ns; /* what is being made */
 	uint64_t nr_inodes;
 	uint64_t id;
+	bool root;    /* of everything */
+	bool partial; /* of chosen files */
+	/* In steps, once it takes more than one: */
+	bool open;	       /* an operation is */
+	bool held;	       /* src is, by a reference */
+	struct msnap_tree kept; /* ns at the end of the last step */
+	unsigned since;	       /* inodes copied since then */
 };
 
 static int check_snap_name(const char *name)
@@ -296,6 +311,31 @@ static int copy_record(void *arg, struct msnap_key key, const void *val,
 					  MSNAP_PUT_NEW);
 }
 
+/*
+ * A step ends and the next begins: others get their turn.  The source stays as it is, by
+ * a reference on its root, and what has been made is reachable from no root: after a
+ * crash it is free space.
+ */
+static int next_step(struct taking *t)
+{
+	static const struct timespec turn = { .tv_nsec = TURN_NS };
+	int err = t->held ? 0 : msnap_op_get(t->pool, t->src.root.blk, 1);
+
+	if (err)
+		return err;
+	t->open = false;
+	err = msnap_op_end(t->pool, 0);
+	if (err)
+		return err;
+	t->held = true;
+	t->kept = t->ns;
+	t->since = 0;
+	nanosleep(&turn, NULL);
+	err = msnap_op_begin(t->pool, MSNAP_OP_BLOCKS);
+	t->open = !err;
+	return err;
+}
+
 /* -EEXIST: it is there already (a second link, or two items that overlap). */
 static int copy_inode(struct taking *t, uint64_t ino)
 {
@@ -306,8 +346,11 @@ static int copy_inode(struct taking *t, uint64_t ino)
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
 	t->nr_inodes++;
-	return msnap_inode_records(t->pool, &t->pool->ns, ino, MSNAP_NS_INODE,
-				   copy_record, t);
+	err = msnap_inode_records(t->pool, &t->src, ino, MSNAP_NS_INODE, copy_record,
+				  t);
+	if (!err && ++t->since == t->pool->snap_step)
+		err = next_step(t);
+	return err;
 }
 
 static int copy_entry(void *arg, const struct msnap_walk_entry *e)
@@ -323,7 +366,7 @@ static int copy_dir(struct taking *t, uint64_t dir)
 
 	if (err)
 		return err == -EEXIST ? 0 : err;
-	return msnap_walk(t->pool, &t->pool->ns, dir, copy_entry, t);
+	return msnap_walk(t->pool, &t->src, dir, copy_entry, t);
 }
 
 /* The directory of a chosen entry: its inode without its other entries. */
@@ -335,7 +378,7 @@ static int copy_frame(struct taking *t, uint64_t dir)
 
 	if (err != -ENOENT)
 		return err;
-	err = msnap_inode_get(t->pool, &t->pool->ns, dir, &in);
+	err = msnap_inode_get(t->pool, &t->src, dir, &in);
 	if (err)
 		return err;
 	in.size = put64(0);
@@ -351,7 +394,7 @@ static int copy_file(struct taking *t, const struct msnap_snap_item *item)
 	struct msnap_key key;
 	uint64_t ino;
 	uint8_t type;
-	int err = msnap_dirent_find(t->pool, &t->pool->ns, item->dir, item->name,
+	int err = msnap_dirent_find(t->pool, &t->src, item->dir, item->name,
 				    item->len, &key, &ino, &type);
 
 	if (err)
@@ -374,22 +417,20 @@ static int copy_file(struct taking *t, const struct msnap_snap_item *item)
 	return err == -EEXIST ? 0 : err;
 }
 
-static int put_snap(struct taking *t, uint64_t scope, uint32_t flags)
+static int put_snap(struct taking *t)
 {
 	uint8_t buf[sizeof(struct msnap_snap) + MSNAP_SNAP_NAME_MAX +
 		    MSNAP_COMMENT_MAX];
 	struct msnap_snap *sn = (void *)buf;
 	size_t name_len = strlen(t->name), comment_len = strlen(t->comment);
-	struct timespec now;
 
-	clock_gettime(CLOCK_REALTIME, &now);
 	memset(sn, 0, sizeof(*sn));
 	sn->ns = msnap_ptr_store(t->ns.root);
 	sn->gen = put64(t->pool->gen);
-	sn->time_ns = put64(now.tv_sec * 1000000000ull + now.tv_nsec);
-	sn->scope = put64(scope);
+	sn->time_ns = put64(t->time.tv_sec * 1000000000ull + t->time.tv_nsec);
+	sn->scope = put64(t->root ? MSNAP_ROOT_INO : t->item[0].dir);
 	sn->nr_inodes = put64(t->nr_inodes);
-	sn->flags = put32(flags);
+	sn->flags = put32(t->partial ? MSNAP_SNAP_PARTIAL : 0);
 	sn->name_len = name_len;
 	sn->comment_len = put16(comment_len);
 	sn->uid = put32(t->uid);
@@ -428,20 +469,20 @@ static int copy_items(struct taking *t)
 	return err;
 }
 
-static int check_items(struct taking *t, bool *root, bool *partial)
+static int check_items(struct taking *t)
 {
 	struct msnap_inode in;
 	unsigned i;
 	int err = 0;
 
-	*root = false;
-	*partial = true;
+	t->root = false;
+	t->partial = true;
 	for (i = 0; !err && i < t->nr; i++) {
-		err = msnap_inode_get(t->pool, &t->pool->ns, t->item[i].dir, &in);
+		err = msnap_inode_get(t->pool, &t->src, t->item[i].dir, &in);
 		if (!err && !S_ISDIR(get32(in.mode)))
 			err = -ENOTDIR;
-		*root |= is_root(&t->item[i]);
-		*partial &= !!t->item[i].name;
+		t->root |= is_root(&t->item[i]);
+		t->partial &= !!t->item[i].name;
 	}
 	return err;
 }
@@ -449,25 +490,67 @@ static int check_items(struct taking *t, bool *root, bool *partial)
 static int do_take(struct taking *t)
 {
 	struct msnap_pool *pool = t->pool;
-	bool root, partial;
-	int err = check_items(t, &root, &partial);
+	int err;
 
+	clock_gettime(CLOCK_REALTIME, &t->time);
+	t->src = pool->ns;
+	err = check_items(t);
+	if (!err)
+		err = t->root ? share_all(t) : copy_items(t);
+	if (!err)
+		err = check_free(pool, &t->ns, t->nr_inodes, t->name);
+	if (!err && t->held)
+		err = msnap_tree_drop(pool, MSNAP_TREE_NS, t->src.root);
 	if (err)
 		return err;
 	t->id = pool->next_snap;
 	if (t->id >= MSNAP_MAX_SNAP)
 		return -ENOSPC;
-	err = root ? share_all(t) : copy_items(t);
-	if (!err)
-		err = check_free(pool, &t->ns, t->nr_inodes, t->name);
-	if (!err)
-		err = put_snap(t, root ? MSNAP_ROOT_INO : t->item[0].dir,
-			       partial ? MSNAP_SNAP_PARTIAL : 0);
+	err = put_snap(t);
 	if (err)
 		return err;
 	pool->next_snap++;
 	pool->nr_snaps++;
 	return 0;
+}
+
+static int drop_both(struct taking *t)
+{
+	int err = msnap_tree_drop(t->pool, MSNAP_TREE_NS, t->kept.root);
+
+	return err ? err : msnap_tree_drop(t->pool, MSNAP_TREE_NS, t->src.root);
+}
+
+/* It went wrong after the first step.  What cannot be given back now is free after the
+ * next crash, or found by fsck. */
+static void drop_steps(struct taking *t)
+{
+	int err = msnap_op_begin(t->pool, MSNAP_OP_BLOCKS | MSNAP_OP_RESERVE);
+
+	if (!err)
+		err = msnap_op_end(t->pool, MSNAP_GUARD(drop_both(t)));
+	if (!err)
+		msnap_bg_kick(t->pool);
+	else if (err != -EROFS)
+		msnap_log(t->pool, LOG_WARNING, "space of a snapshot that was not taken "
+			  "could not be given back: %s", strerror(-err));
+}
+
+static int take(struct taking *t)
+{
+	int err = msnap_op_begin(t->pool, MSNAP_OP_BLOCKS);
+
+	if (err)
+		return err;
+	t->open = true;
+	err = MSNAP_GUARD(do_take(t));
+	if (t->open)
+		err = msnap_op_end(t->pool, err);
+	if (err && t->held)
+		drop_steps(t);
+	else if (t->held)
+		msnap_bg_kick(t->pool);
+	return err;
 }
 
 int msnap_snap_create(struct msnap_pool *pool, const char *name,
@@ -484,9 +567,7 @@ int msnap_snap_create(struct msnap_pool *pool, const char *name,
 	if (!err && nr == 0)
 		err = -EINVAL;
 	if (!err)
-		err = msnap_op_begin(pool, MSNAP_OP_BLOCKS);
-	if (!err)
-		err = msnap_op_end(pool, MSNAP_GUARD(do_take(&t)));
+		err = take(&t);
 	if (!err)
 		err = msnap_commit(pool);
 	if (!err)

@@ -33,7 +33,8 @@
  * begun.
  */
 int msnap_op_begin(struct msnap_pool *pool, unsigned need);
-/* End it: keep everything when @err >= 0, else undo everything.  Returns @err. */
+/* End it: keep everything when @err >= 0, else undo everything.  Returns @err, or
+ * -ENOMEM and has undone everything. */
 long msnap_op_end(struct msnap_pool *pool, long err);
 
 /* The rest is for use inside an operation. */

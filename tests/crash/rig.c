@@ -380,7 +380,8 @@ static void load(struct rig *rig, const uint8_t *image, bool same)
 static int open_pool(struct rig *rig)
 {
 	static const struct msnap_open_args args = {
-		.flags = MSNAP_OPEN_NO_BACKGROUND
+		.flags = MSNAP_OPEN_NO_BACKGROUND,
+		.snap_step = 2,
 	};
 	struct msnap_why why = { "" };
 	int err = msnap_pool_open_mem(rig->mem, "rig", &args, &rig->pool, &why);

@@ -60,7 +60,8 @@ enum {
 static struct msnap_pool *open_pool(struct msnap_mem *mem, uint8_t how)
 {
 	struct msnap_open_args args = { .flags = MSNAP_OPEN_NO_BACKGROUND,
-					.log = log_line };
+					.log = log_line,
+					.snap_step = 2 };
 	struct msnap_pool *pool;
 	struct msnap_why why;
 	int err;

@@ -409,7 +409,7 @@ static void do_again(const struct injector *in, unsigned long n,
 		     uint64_t view)
 {
 	if (err != in->err)
-		ck_abort_msg("failure %lu: %s: %s", n, step->what, strerror(-err));
+		ck_abort_msg("failure %lu: %s: %s (%s)", n, step->what, strerror(-err), log_last);
 	if (step->kind == ONE && pool_view() != view)
 		ck_abort_msg("failure %lu: %s is half done", n, step->what);
 	must(!is_read_only());
@@ -758,7 +758,8 @@ static char path[] = "/tmp/test-faults-XXXXXX";
 
 static void file_pool_open(void)
 {
-	struct msnap_open_args args = { .flags = MSNAP_OPEN_NO_BACKGROUND };
+	struct msnap_open_args args = { .flags = MSNAP_OPEN_NO_BACKGROUND,
+					.snap_step = 2 };
 	struct msnap_why why;
 
 	ok(msnap_pool_open(path, &args, &pool, &why));

@@ -3,6 +3,8 @@
 #include "util.h"
 
 #include <dirent.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "cow/inode.h"
 
@@ -513,6 +515,87 @@ START_TEST(a_long_history)
 }
 END_TEST
 
+/* ---- in steps, beside others ------------------------------------------------------------- */
+
+static atomic_bool end;
+static uint64_t first, last;
+
+static uint64_t read_nr(struct msnap_id id)
+{
+	uint64_t nr;
+
+	must(msnap_pread(pool, id, &nr, sizeof(nr), 0) == sizeof(nr));
+	return nr;
+}
+
+/* What is in "last" is in "first" already, and one name of the file is always there. */
+static void *keep_changing(void *arg)
+{
+	uint64_t moving = *(const uint64_t *)arg;
+
+	for (uint64_t i = 1; !end; i++) {
+		const char *new = i % 2 ? "odd" : "even", *old = i % 2 ? "even" : "odd";
+
+		ok(msnap_pwrite(pool, first, &i, sizeof(i), 0, false));
+		mk_link(moving, dir, new);
+		ok(msnap_pwrite(pool, last, &i, sizeof(i), 0, false));
+		rm(dir, old);
+	}
+	return NULL;
+}
+
+START_TEST(of_one_instant)
+{
+	uint64_t nr = 0, moving, snap[20], seen = 0;
+	pthread_t thread;
+	unsigned i;
+
+	pool_make(64);
+	dir = mk_dir(ROOT, "d");
+	first = mk_file(dir, "first");
+	for (i = 0; i < 300; i++) {
+		char name[8];
+
+		sprintf(name, "%u", i);
+		mk_file(i % 10 ? dir : mk_dir(dir, name), i % 10 ? name : "x");
+	}
+	last = mk_file(dir, "last");
+	moving = mk_file(dir, "even");
+	ok(msnap_pwrite(pool, first, &nr, sizeof(nr), 0, false));
+	ok(msnap_pwrite(pool, last, &nr, sizeof(nr), 0, false));
+	ok(pthread_create(&thread, NULL, keep_changing, &moving));
+	for (i = 0; i < 20; i++) {
+		char name[8];
+
+		sprintf(name, "s%u", i);
+		snap[i] = snap_dir(name, dir);
+	}
+	/* Of two with a name one is taken; of the other nothing stays. */
+	fails(-EEXIST, msnap_snap_create(pool, "s7", NULL, 0,
+					 &(struct msnap_snap_item){ dir, NULL, 0 }, 1,
+					 &snap[0]));
+	end = true;
+	ok(pthread_join(thread, NULL));
+	for (i = 0; i < 20; i++) {
+		uint64_t a = read_nr(in_snap(snap[i], first));
+		uint64_t b = read_nr(in_snap(snap[i], last));
+		unsigned links = attr_of(in_snap(snap[i], moving)).nlink;
+
+		must(a == b || a == b + 1);
+		must(a >= seen);
+		must(links == 1 || links == 2);
+		must(nr_of(in_snap(snap[i], dir)) == 302 + links);
+		seen = a;
+	}
+	must(seen > 20); /* others had their turns */
+	pool_settled_ok();
+	for (i = 0; i < 20; i++)
+		ok(msnap_snap_delete(pool, snap[i]));
+	pool_settled_ok();
+	pool_gone();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -521,7 +604,7 @@ int main(void)
 		names_above_and_below, names_of_all_items_count,
 		names_found_from_inside, the_nearest_of_one_name, renaming,
 		in_order_of_time, all_space_comes_back, gone_at_once,
-		a_hold_keeps_it, a_long_history, NULL
+		a_hold_keeps_it, a_long_history, of_one_instant, NULL
 	};
 
 	return run_tests("snap", tests);

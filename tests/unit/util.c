@@ -63,6 +63,7 @@ int pool_try_open(unsigned flags)
 	struct msnap_open_args args = {
 		.flags = flags | MSNAP_OPEN_NO_BACKGROUND,
 		.log = on_log,
+		.snap_step = 3,
 	};
 	struct msnap_why why;
 
