@@ -68,7 +68,7 @@ struct msnap_open_args {
 	unsigned flags;
 	unsigned commit_ms;    /* longest time before a commit; 0: 5000 */
 	unsigned lock_wait_ms; /* how long to wait for another user of the pool */
-	unsigned snap_step;    /* inodes of a snapshot in one operation; 0: 1000 */
+	unsigned snap_step;    /* records of a snapshot in one operation; 0: 1000 */
 	/* Called with one line for the log; may be NULL.  @level as in syslog(3).
 	 * Called with locks held: must not call into the engine. */
 	void (*log)(void *arg, int level, const char *line);

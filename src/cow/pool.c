@@ -19,7 +19,7 @@
 #include "trim.h"
 
 #define DEFAULT_COMMIT_MS 5000
-#define DEFAULT_SNAP_STEP 1000 /* 4 ms */
+#define DEFAULT_SNAP_STEP 1000 /* two milliseconds */
 #define NR_SPARE_MAX 64
 
 /* ---- log ------------------------------------------------------------------- */

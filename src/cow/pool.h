@@ -86,7 +86,7 @@ struct msnap_pool {
 	bool was_clean;
 	uint64_t open_gen; /* of the newest root record when it was opened */
 	unsigned commit_ms;
-	unsigned snap_step; /* inodes that a snapshot copies in one operation */
+	unsigned snap_step; /* records that a snapshot copies in one operation */
 	void (*log)(void *arg, int level, const char *line);
 	void *log_arg;
 

@@ -234,7 +234,7 @@ struct taking {
 	bool open;	       /* an operation is */
 	bool held;	       /* src is, by a reference */
 	struct msnap_tree kept; /* ns at the end of the last step */
-	unsigned since;	       /* inodes copied since then */
+	unsigned since;	       /* records copied since then */
 };
 
 static int check_snap_name(const char *name)
@@ -298,19 +298,6 @@ static int check_free(struct msnap_pool *pool, const struct msnap_tree *ns,
 	return err == -ENOENT ? 0 : err;
 }
 
-static int copy_record(void *arg, struct msnap_key key, const void *val,
-		       unsigned len)
-{
-	struct taking *t = arg;
-	const struct msnap_inode *in = val;
-	int err = 0;
-
-	if (key.lo >> 56 == MSNAP_NS_INODE && get64(in->ext.blk))
-		err = msnap_op_get(t->pool, get64(in->ext.blk), 1);
-	return err ? err : msnap_tree_put(t->pool, &t->ns, key, val, len,
-					  MSNAP_PUT_NEW);
-}
-
 /*
  * A step ends and the next begins: others get their turn.  The source stays as it is, by
  * a reference on its root, and what has been made is reachable from no root: after a
@@ -336,6 +323,22 @@ static int next_step(struct taking *t)
 	return err;
 }
 
+static int copy_record(void *arg, struct msnap_key key, const void *val,
+		       unsigned len)
+{
+	struct taking *t = arg;
+	const struct msnap_inode *in = val;
+	int err = 0;
+
+	if (key.lo >> 56 == MSNAP_NS_INODE && get64(in->ext.blk))
+		err = msnap_op_get(t->pool, get64(in->ext.blk), 1);
+	if (!err)
+		err = msnap_tree_put(t->pool, &t->ns, key, val, len, MSNAP_PUT_NEW);
+	if (!err && ++t->since == t->pool->snap_step)
+		err = next_step(t);
+	return err;
+}
+
 /* -EEXIST: it is there already (a second link, or two items that overlap). */
 static int copy_inode(struct taking *t, uint64_t ino)
 {
@@ -346,11 +349,8 @@ static int copy_inode(struct taking *t, uint64_t ino)
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
 	t->nr_inodes++;
-	err = msnap_inode_records(t->pool, &t->src, ino, MSNAP_NS_INODE, copy_record,
-				  t);
-	if (!err && ++t->since == t->pool->snap_step)
-		err = next_step(t);
-	return err;
+	return msnap_inode_records(t->pool, &t->src, ino, MSNAP_NS_INODE, copy_record,
+				   t);
 }
 
 static int copy_entry(void *arg, const struct msnap_walk_entry *e)
