@@ -308,7 +308,8 @@ static int cut_entries(struct rolling *r, uint64_t dir)
 {
 	return msnap_tree_cut(r->pool, &r->pool->ns,
 			      msnap_ns_key(dir, MSNAP_NS_DIRENT, 0),
-			      msnap_ns_key(dir, MSNAP_NS_XATTR, -1ull), NULL);
+			      msnap_ns_key(dir, MSNAP_NS_DIRENT, ~0ull >> 8),
+			      NULL);
 }
 
 /* Live inode @ino has lost @links names. */

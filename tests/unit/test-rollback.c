@@ -1033,7 +1033,14 @@ START_TEST(a_directory_of_much)
 		one = mk_file(i % 3 ? big : mk_dir(big, name), i % 3 ? name : "x");
 	}
 	two = mk_file(big, "two");
+	mk_symlink(big, "sym", "to nowhere");
+	ok(msnap_xattr_set(pool, big, "user.x", "1", 1, 0));
+	ok(msnap_xattr_set(pool, mk_dir(big, "d"), "user.x", "1", 1, 0));
 	snap = snap_dir("s", big);
+	/* Nothing at all has changed. */
+	ok(roll(snap, big, NULL));
+	must(!nr_told && !told_ino.nr);
+	same_tree(in_snap(snap, big), msnap_live(big), true);
 	put_bytes(one, 0, 100, 9);
 	ok(msnap_xattr_set(pool, two, "user.x", "1", 1, 0));
 	mk_file(big, "one more");
