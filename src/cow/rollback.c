@@ -76,7 +76,7 @@ struct rolling {
 	void *may_arg;
 	struct msnap_tree then; /* the snapshot's namespace */
 	struct msnap_tree was;	/* the live one's before */
-	uint64_t frame; /* the directory whose chosen entries are rolled back */
+	uint64_t top; /* the directory that is rolled back, or chosen entries of it */
 	struct changes changes;
 	struct msnap_idmap live; /* below the directory: inode -> links there */
 	struct msnap_idmap old;	 /* the same in the snapshot */
@@ -288,20 +288,25 @@ static int note_name(struct rolling *r, const struct msnap_walk_entry *e,
 	return note(&r->changes, e->dir, e->de->name, e->de->len);
 }
 
-static int see_live(void *arg, const struct msnap_walk_entry *e)
-{
-	struct rolling *r = arg;
-	int err = count_links(&r->live, e->ino);
-
-	return err ? err : note_name(r, e, &r->then);
-}
-
 static int see_old(void *arg, const struct msnap_walk_entry *e)
 {
 	struct rolling *r = arg;
 	int err = count_links(&r->old, e->ino);
 
 	return err ? err : note_name(r, e, &r->pool->ns);
+}
+
+/* After see_old(): a directory that was elsewhere then loses all its names. */
+static int see_live(void *arg, const struct msnap_walk_entry *e)
+{
+	struct rolling *r = arg;
+	int err = count_links(&r->live, e->ino);
+
+	if (err)
+		return err;
+	if (e->dir != r->top && !msnap_idmap_find(&r->old, e->dir))
+		return note(&r->changes, e->dir, e->de->name, e->de->len);
+	return note_name(r, e, &r->then);
 }
 
 static int cut_entries(struct rolling *r, uint64_t dir)
@@ -420,6 +425,8 @@ static int put_entry(void *arg, const struct msnap_walk_entry *e)
 	int err = msnap_dirent_add(pool, &pool->ns, dir, e->de->name, e->de->len,
 				   ino, e->type);
 
+	if (!err && dir != e->dir)
+		err = note(&r->changes, dir, e->de->name, e->de->len);
 	if (err || e->type != DT_DIR)
 		return err;
 	err = msnap_inode_get(pool, &pool->ns, ino, &in);
@@ -443,9 +450,9 @@ static int roll_dir(struct rolling *r, uint64_t dir)
 	if (!err && (!get32(have.nlink) || !get32(then.nlink)))
 		err = -ENOENT;
 	if (!err)
-		err = msnap_walk(pool, &pool->ns, dir, see_live, r);
-	if (!err)
 		err = msnap_walk(pool, &r->then, dir, see_old, r);
+	if (!err)
+		err = msnap_walk(pool, &pool->ns, dir, see_live, r);
 	if (!err)
 		err = clear_live(r, dir);
 	if (!err)
@@ -576,7 +583,7 @@ static int roll_chosen(void *arg, const struct msnap_walk_entry *e)
 {
 	struct rolling *r = arg;
 
-	if (e->type == DT_DIR || e->dir != r->frame)
+	if (e->type == DT_DIR || e->dir != r->top)
 		return 0;
 	return roll_file(r, e->dir, e->de->name, e->de->len, e->ino);
 }
@@ -601,7 +608,7 @@ static int roll_all(struct rolling *r, uint64_t dir)
 		return -ENOTDIR;
 	/* A few chosen entries must not take all others away.  Of a directory that
 	 * was made again by a repair only the snapshot knows that it is a frame. */
-	r->frame = dir;
+	r->top = dir;
 	if (get32(then.flags) & MSNAP_INODE_FRAME ||
 	    get32(sn->flags) & MSNAP_SNAP_PARTIAL)
 		return msnap_walk(r->pool, &r->then, dir, roll_chosen, r);

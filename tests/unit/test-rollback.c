@@ -840,6 +840,26 @@ START_TEST(a_directory_moved_out)
 }
 END_TEST
 
+/* It was elsewhere when everything was taken: no name leads to it afterwards. */
+START_TEST(a_directory_moved_in)
+{
+	uint64_t snap, other;
+
+	make_tree();
+	other = mk_dir(ROOT, "other");
+	mk_file(other, "y");
+	snap = snap_dir("all", ROOT);
+	mv(ROOT, "other", dir, "in");
+	ok(roll(snap, dir, NULL));
+	must(was_told(dir, "in") && was_told(other, "y"));
+	must(attr_of(msnap_live(other)).nlink == 0);
+	same_tree(in_snap(snap, dir), msnap_live(dir), true);
+	evict_all();
+	pool_settled_ok();
+	pool_gone();
+}
+END_TEST
+
 START_TEST(a_directory_turned_inside_out)
 {
 	uint64_t snap, t;
@@ -1104,7 +1124,7 @@ int main(void)
 
 	tcase_set_timeout(tc, 300);
 	tcase_add_loop_test(tc, everything_by_chance, 1, 4);
-	tcase_add_loop_test(tc, directories_by_chance, 1, 4);
+	tcase_add_loop_test(tc, directories_by_chance, 1, 16);
 	tcase_add_test(tc, a_file_that_changed);
 	tcase_add_test(tc, a_file_that_was_deleted);
 	tcase_add_test(tc, a_file_that_was_replaced);
@@ -1117,6 +1137,7 @@ int main(void)
 	tcase_add_test(tc, chosen_entries_after_a_repair);
 	tcase_add_test(tc, a_directory_full_of_new_things);
 	tcase_add_test(tc, a_directory_moved_out);
+	tcase_add_test(tc, a_directory_moved_in);
 	tcase_add_test(tc, a_directory_turned_inside_out);
 	tcase_add_test(tc, links_across_the_edge);
 	tcase_add_test(tc, a_directory_of_a_snapshot_of_everything);
