@@ -220,7 +220,7 @@ void msnap_trim_keep(struct msnap_pool *pool)
 {
 	struct msnap_trim *trim = pool->trim;
 	struct msnap_space_stat stat;
-	uint64_t room, chunk;
+	uint64_t room, chunk = 0;
 
 	if (!trim || pool->read_only)
 		return;
