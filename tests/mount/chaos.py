@@ -178,8 +178,7 @@ def nr_threads(pid):
 def kill_daemon(m, after):
     """It must go, whatever its threads were waiting for, or all hang for ever."""
     time.sleep(after)
-    pid = int(subprocess.run(["pgrep", "-f", "mount.memsnapfs " + m.pool], check=True,
-                             stdout=subprocess.PIPE, text=True).stdout.split()[0])
+    pid = m.daemon()
     os.kill(pid, signal.SIGKILL)
     for _ in range(1000):
         if not nr_threads(pid):

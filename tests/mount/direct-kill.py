@@ -36,12 +36,6 @@ def checksum(path):
     return hashlib.sha256(read(path)).digest()
 
 
-def daemon(m):
-    out = subprocess.run(["pgrep", "-f", "mount.memsnapfs %s %s" % (m.pool, m.dir)],
-                         stdout=subprocess.PIPE)
-    return int(out.stdout.split()[0])
-
-
 # ---- programs --------------------------------------------------------------------
 
 def start(target, *args):
@@ -165,7 +159,7 @@ def run_life(m, rand, memory, cuts):
     others.append(start(open_and_close_or_end, m, 1))
     try:
         time.sleep(rand.uniform(0.02, 0.6))
-        os.kill(daemon(m), signal.SIGKILL)
+        os.kill(m.daemon(), signal.SIGKILL)
         for pid in others:
             os.waitpid(pid, 0)
         others = []

@@ -201,12 +201,6 @@ def in_child(call, *args):
     assert os.waitpid(pid, 0)[1] == 0, "a round failed"
 
 
-def daemon(pool):
-    out = subprocess.run(["pgrep", "-f", "mount.memsnapfs " + pool], check=True,
-                         stdout=subprocess.PIPE, text=True)
-    return int(out.stdout.split()[0])
-
-
 def holdings(pid):
     """Memory in KiB, descriptors, threads."""
     with open("/proc/%d/status" % pid, encoding="ascii") as f:
@@ -227,14 +221,14 @@ def main():
         os.chmod(m.top, 0o755)
         make_world(m.dir)
         before = digest(m.dir)
-        pid = daemon(m.pool)
+        pid = m.daemon()
         # Threads and buffers come first.
         in_child(by_root, m.dir, random.Random(seed))
         rss, fds, threads = holdings(pid)
         in_child(by_root, m.dir, rng)
         if root:
             in_child(by_user, m.dir, rng)
-        assert daemon(m.pool) == pid
+        assert m.daemon() == pid
         more, fds_now, threads_now = holdings(pid)
         assert fds_now <= fds + 2 and threads_now <= threads + 2, "%d %d, %d %d" % (
             fds, fds_now, threads, threads_now)

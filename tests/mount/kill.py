@@ -180,12 +180,6 @@ def check(folder, diary_path):
     return len(files), len(points)
 
 
-def daemon(pool):
-    out = subprocess.run(["pgrep", "-f", "mount.memsnapfs " + pool],
-                         stdout=subprocess.PIPE, text=True, check=True)
-    return int(out.stdout.split()[0])
-
-
 def one_life(m, folders, rng, turn):
     """Load, kill, mount, check."""
     diaries = ["%s/diary-%d" % (m.top, i) for i in range(WRITERS)]
@@ -198,7 +192,7 @@ def one_life(m, folders, rng, turn):
         pids.append(pid)
     wait = rng.choice([0.05, 0.3, 1.0, 2.5]) * (0.5 + rng.random())
     time.sleep(wait)
-    os.kill(daemon(m.pool), signal.SIGKILL)
+    os.kill(m.daemon(), signal.SIGKILL)
     for pid in pids:
         status = os.waitpid(pid, 0)[1]
         # A store in a mapping that nobody serves any more is a SIGBUS.

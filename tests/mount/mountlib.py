@@ -122,6 +122,12 @@ class Mount:
         subprocess.run(["mount.memsnapfs", self.pool, self.dir] + self.options,
                        check=True)
 
+    def daemon(self):
+        """Its process.  For a moment its guard has the same name, and is younger."""
+        out = subprocess.run(["pgrep", "-o", "-f", "mount.memsnapfs " + self.pool],
+                             check=True, stdout=subprocess.PIPE)
+        return int(out.stdout)
+
     def is_busy(self):
         out = subprocess.run(["pgrep", "-f", "mount.memsnapfs " + self.pool],
                              stdout=subprocess.DEVNULL)

@@ -213,8 +213,7 @@ def run(m, where):
         p.work()
         p.mem.close()
         p.mem = None
-        os.kill(int(subprocess.run(["pgrep", "-f", "mount.memsnapfs " + m.pool],
-                                   stdout=subprocess.PIPE).stdout), signal.SIGTERM)
+        os.kill(m.daemon(), signal.SIGTERM)
         wait_died(m)
         # An end that was not cut short leaves nothing to do.
         died = bool(os.path.exists(m.pool + ".views"))
@@ -233,14 +232,12 @@ def run_recovery(m, where):
     p.point("one")
     p.store()
     p.mem.flush()
-    os.kill(int(subprocess.run(["pgrep", "-f", "mount.memsnapfs " + m.pool],
-                               stdout=subprocess.PIPE).stdout), signal.SIGKILL)
+    os.kill(m.daemon(), signal.SIGKILL)
     after(m, p)
     # The mount is the cut: what is stored later goes to a file that nobody has any more.
     mounted = start(m, where)
     if mounted:
-        os.kill(int(subprocess.run(["pgrep", "-f", "mount.memsnapfs " + m.pool],
-                                   stdout=subprocess.PIPE).stdout), signal.SIGKILL)
+        os.kill(m.daemon(), signal.SIGKILL)
     wait_died(m)
     subprocess.run(["umount", "-l", m.dir], stderr=subprocess.DEVNULL)
     look(m, p, where)
