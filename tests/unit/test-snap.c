@@ -540,6 +540,8 @@ static void *keep_changing(void *arg)
 		mk_link(moving, dir, new);
 		ok(msnap_pwrite(pool, last, &i, sizeof(i), 0, false));
 		rm(dir, old);
+		if (i % 7 == 0)
+			ok(msnap_commit(pool));
 	}
 	return NULL;
 }
@@ -589,6 +591,8 @@ START_TEST(of_one_instant)
 	}
 	must(seen > 20); /* others had their turns */
 	pool_settled_ok();
+	pool_crash(0);
+	pool_ok();
 	for (i = 0; i < 20; i++)
 		ok(msnap_snap_delete(pool, snap[i]));
 	pool_settled_ok();
