@@ -111,7 +111,7 @@ make_tmp()
 }
 
 # Most of what memory is free is written once: that of a virtual machine may come only
-# then, which takes seven times as long as a page fault.
+# then, and what is measured waits for it.
 touch_memory()
 {
 	local free

@@ -309,7 +309,8 @@ struct msnap_piece {
 	uint64_t off;	  /* bytes, in the file */
 	uint64_t len;	  /* bytes */
 	uint64_t blk;	  /* first block in the pool */
-	unsigned flags;	  /* MSNAP_EXT_* of format.h */
+	unsigned flags;	  /* MSNAP_EXT_* of format.h, of which this is one: */
+#define MSNAP_PIECE_UNWRITTEN 1u /* allocated, reads as zeros */
 	uint32_t count;	  /* 1: nobody else has it; more: shared */
 };
 

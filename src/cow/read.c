@@ -7,6 +7,7 @@
  * the running generation change in place, and those were written by us and need no
  * verification.
  */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <syslog.h>
@@ -320,6 +321,8 @@ static uint32_t inode_count(struct msnap_pool *pool, struct msnap_id id)
 		return 0;
 	return path_count(&cur);
 }
+
+static_assert(MSNAP_PIECE_UNWRITTEN == MSNAP_EXT_UNWRITTEN, "cow.h tells of format.h");
 
 static void to_piece(const struct msnap_cursor *cur, const struct msnap_ext *ext,
 		     uint32_t outer, struct msnap_piece *p)

@@ -35,10 +35,9 @@ struct msnap_fs_pieces {
 int msnap_fs_view_pieces(struct msnap_fs_views *views, struct msnap_id id, size_t max,
 			 struct msnap_fs_pieces *p);
 
-/* Not only allocated (MSNAP_EXT_UNWRITTEN of the engine's format: it reads as zeros). */
 static inline bool msnap_fs_has_data(const struct msnap_piece *p)
 {
-	return !(p->flags & 1u);
+	return !(p->flags & MSNAP_PIECE_UNWRITTEN);
 }
 
 static inline uint64_t msnap_fs_whole_blocks(uint64_t size)

@@ -19,17 +19,12 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from mountlib import Mount, NO_SAFETY, clone, numbers, rollback, snap
+from mountlib import Mount, NO_SAFETY, clone, numbers, read, rollback, snap
 
 PAGE = 4096
 PAGES = 100
 SIZE = PAGES * PAGE + 100   # the end is inside of a block
 STORERS = 3
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
 
 
 def checksum(path):

@@ -8,7 +8,6 @@ random changes (4).
 
 import ctypes
 import errno
-import json
 import mmap
 import os
 import random
@@ -21,7 +20,8 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from mountlib import Mount, NO_SAFETY, clone, rollback, snap
+from mountlib import (Mount, NO_SAFETY, clone, fails, info, map_file, read,
+                      rollback, snap, write)
 
 MIB = 1 << 20
 PAGE = 4096
@@ -60,30 +60,6 @@ class Mapping:
         libc.munmap(self.at, self.size)
 
 
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def write(path, data):
-    with open(path, "wb") as f:
-        f.write(data)
-
-
-def info(path):
-    out = subprocess.run(["msnapfs-info", "--json", path], check=True,
-                         stdout=subprocess.PIPE)
-    return json.loads(out.stdout)
-
-
-def map_file(path, size=None):
-    """Open for reading and writing, and mapped: (descriptor, mapping)."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    if size is not None:
-        os.ftruncate(fd, size)
-    return fd, mmap.mmap(fd, os.fstat(fd).st_size)
-
-
 def settle(m):
     """Until the daemon has seen every close."""
     for _ in range(500):
@@ -91,15 +67,6 @@ def settle(m):
             return
         time.sleep(0.01)
     raise AssertionError("files stay open")
-
-
-def fails(number, call, *args):
-    try:
-        call(*args)
-    except OSError as e:
-        assert e.errno == number, e
-        return
-    raise AssertionError("no error")
 
 
 def check_counters(m):

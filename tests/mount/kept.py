@@ -16,15 +16,10 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from mountlib import Mount, clone, rollback, snap
+from mountlib import Mount, clone, read, rollback, snap
 
 OLD = b"old " * 2048
 NEW = b"new " * 3000
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def write(path, data, sync=False):

@@ -42,6 +42,16 @@ is_mounted()
 	grep -q " $M fuse.memsnapfs " /proc/self/mounts
 }
 
+wait_mounted()
+{
+	local i
+
+	for ((i = 0; i < 500; i++)); do
+		is_mounted && break
+		sleep 0.02
+	done
+}
+
 cleanup()
 {
 	cd /

@@ -6,6 +6,8 @@ built with struct, as any program could.
 """
 
 import fcntl
+import json
+import mmap
 import os
 import shutil
 import struct
@@ -94,6 +96,40 @@ def clone(src, dst, flags=0):
     finally:
         os.close(fd)
     return struct.unpack_from("Q", arg, 272)[0]
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def write(path, data):
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def map_file(path, size=None):
+    """Open for reading and writing, and mapped: (descriptor, mapping)."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    if size is not None:
+        os.ftruncate(fd, size)
+    return fd, mmap.mmap(fd, os.fstat(fd).st_size)
+
+
+def info(path):
+    """What msnapfs info tells."""
+    out = subprocess.run(["msnapfs-info", "--json", path], check=True,
+                         stdout=subprocess.PIPE)
+    return json.loads(out.stdout)
+
+
+def fails(number, call, *args):
+    try:
+        call(*args)
+    except OSError as e:
+        assert e.errno == number, e
+        return
+    raise AssertionError("no error")
 
 
 class Mount:

@@ -92,19 +92,13 @@ fi
 
 # In the foreground
 mount.memsnapfs "$P" "$M" -f 2>log &
-for ((i = 0; i < 500; i++)); do
-	is_mounted && break
-	sleep 0.02
-done
+wait_mounted
 same "-f" changed "$(cat "$M/d/text")"
 umount "$M"
 wait $! || fail "-f: exit status"
 ok "-f ends with umount"
 mount.memsnapfs "$P" "$M" -d 2>log &
-for ((i = 0; i < 500; i++)); do
-	is_mounted && break
-	sleep 0.02
-done
+wait_mounted
 same "-d" changed "$(cat "$M/d/text")"
 umount "$M"
 wait $! || fail "-d: exit status"

@@ -16,7 +16,7 @@ import sys
 import traceback
 
 import mountlib
-from mountlib import Mount, clone, open_dir, rollback, snap
+from mountlib import Mount, clone, open_dir, read, rollback, snap
 
 USER = 65534
 GROUP = 4321  # the user has it as a supplementary group
@@ -70,11 +70,6 @@ def must(what, condition):
     if not condition:
         sys.exit("FAILED: " + what)
     print("ok: " + what)
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def write(path, data, mode=0o644, owner=0):

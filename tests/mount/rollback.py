@@ -10,20 +10,10 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from mountlib import (NO_SAFETY, Mount, RECURSIVE, REPLACE, SNAP_MORE, clone,
-                      rollback, snap)
+from mountlib import (Mount, NO_SAFETY, RECURSIVE, REPLACE, SNAP_MORE, clone,
+                      read, rollback, snap, write)
 
 MIB = 1 << 20
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def write(path, data):
-    with open(path, "wb") as f:
-        f.write(data)
 
 
 def check_file(d):

@@ -8,8 +8,6 @@ automake, which finds a test by its name without the suffix, that is the same te
 """
 
 import errno
-import json
-import mmap
 import os
 import resource
 import signal
@@ -18,32 +16,11 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from mountlib import Mount, NO_SAFETY, rollback, snap
+from mountlib import (Mount, NO_SAFETY, fails, info, map_file, read, rollback,
+                      snap, write)
 
 MIB = 1 << 20
 PAGE = 4096
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def write(path, data):
-    with open(path, "wb") as f:
-        f.write(data)
-
-
-def map_file(path, size):
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    os.ftruncate(fd, size)
-    return fd, mmap.mmap(fd, size)
-
-
-def info(m):
-    out = subprocess.run(["msnapfs", "info", "--json", m.dir], check=True,
-                         stdout=subprocess.PIPE)
-    return json.loads(out.stdout)
 
 
 def host_free(m):
@@ -68,15 +45,6 @@ def wait_free(m, what, want):
         time.sleep(0.1)
     raise AssertionError("%s: %d MiB are free on the host, not %d" %
                          (what, host_free(m) >> 20, want >> 20))
-
-
-def fails(number, call, *args):
-    try:
-        call(*args)
-    except OSError as e:
-        assert e.errno == number, e
-        return
-    raise AssertionError("no error")
 
 
 def check_statfs(m):
@@ -193,14 +161,14 @@ def check_full(m, kill):
     assert read(m.dir + "/.snap/before/open") == keep[:8 * MIB]
     assert mem[:8] == b"stored--"
     check_statfs(m)
-    assert not info(m)["read_only"]
+    assert not info(m.dir)["read_only"]
     # On btrfs blocks that once were parts of files beside the pool cannot be stored to
     # without other space.
     if host_type(m) != "btrfs":
         os.unlink(m.dir + "/more")
         print("ok: deleting")
     if kill:
-        os.kill(info(m)["pid"], signal.SIGKILL)
+        os.kill(info(m.dir)["pid"], signal.SIGKILL)
         while m.is_busy():
             time.sleep(0.01)
         mem[8:16] = b"between-"
@@ -231,11 +199,11 @@ def check_full(m, kill):
     os.unlink(m.dir + "/open")
     os.unlink(m.top + "/ballast")
     wait_free(m, "what filled it", empty - 90 * MIB)
-    assert not info(m)["read_only"]
+    assert not info(m.dir)["read_only"]
     # A mount of a full host may have found no room for views.
     m.unmount()
     m.mount()
-    assert info(m)["mode"] == "direct"
+    assert info(m.dir)["mode"] == "direct"
     write(m.dir + "/more", keep * 5)
     fd, mem = map_file(m.dir + "/mapped", 50 * MIB)
     mem[:20 * MIB] = keep
@@ -252,7 +220,7 @@ def check_full(m, kill):
 
 def main():
     with Mount("4G", ["-o", "commit=1"]) as m:
-        assert info(m)["mode"] == "direct", info(m)["mode_why"]
+        assert info(m.dir)["mode"] == "direct", info(m.dir)["mode_why"]
         check_deleted(m)
         check_scattered(m)
         for kill in False, True:
